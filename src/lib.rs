@@ -1,0 +1,7 @@
+//! litefs-py: SQLite on more than one machine.
+//!
+//! One room a module; docs/architecture.md draws them. Arrows point down: a room knows only of
+//! rooms below it in this list.
+#![deny(unsafe_code)]
+
+pub mod core;
