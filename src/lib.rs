@@ -4,4 +4,6 @@
 //! rooms below it in this list.
 #![deny(unsafe_code)]
 
+pub mod cluster;
+pub mod commit;
 pub mod core;

@@ -1,0 +1,3 @@
+//! The write path: lock, propose, wait, answer.
+
+pub mod door;
