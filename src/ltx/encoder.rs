@@ -14,9 +14,9 @@ use crate::core::Checksum;
 /// LTX spec: `PageHeaderFlagSize`: a size follows, and an LZ4 block, not an LZ4 frame.
 pub(super) const PAGE_FLAG_SIZE: u16 = 1;
 /// Before a page's LZ4 block: its number, flags and compressed size.
-pub(super) const FRAME_HEADER: usize = 10;
+const FRAME_HEADER: usize = 10;
 /// Where the next page's number and flags would be: the end of the pages.
-pub(super) const END_OF_PAGES: [u8; 6] = [0; 6];
+const END_OF_PAGES: [u8; 6] = [0; 6];
 
 /// Writes one LTX file, page by page. One write per page: small pages to a file want a buffer
 /// around it. Nothing is flushed.
