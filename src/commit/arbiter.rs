@@ -18,7 +18,7 @@ use super::lock;
 use super::peers::SharedGroup;
 use super::rpc::{Answer, Request};
 use super::settings::{CALL_TIMEOUT, LOCK_CALL, RECLAIM};
-use crate::cluster::{Action, WriteLocks};
+use crate::cluster::{Action, Ticket, WriteLocks, WriteLocksStatus};
 use crate::core::{Clock, DatabaseName, NodeId, TransactionId};
 
 /// How often deadlines of the table are looked at while there is something to wait for.
@@ -27,16 +27,16 @@ const TICK: Duration = Duration::from_millis(25);
 /// Called on the leader's own node, as the network would call another's.
 pub trait Holder: Send + Sync {
     /// Somebody waits for a lock that this node holds in `term`.
-    fn recall(&self, term: u64, database: &DatabaseName);
+    fn recall(&self, term: u64, database: &DatabaseName, ticket: Ticket);
 
     /// The locks this node holds, now held from the leader of `term`.
-    fn held(&self, term: u64) -> Vec<DatabaseName>;
+    fn held(&self, term: u64) -> Vec<(DatabaseName, Ticket)>;
 }
 
 /// The raft index of the last entry that changed a database, as this node has applied it.
 pub type LastIndex = Arc<dyn Fn(&DatabaseName) -> u64 + Send + Sync>;
 
-type Place = (DatabaseName, NodeId, u64);
+type Place = (DatabaseName, NodeId, Ticket);
 
 struct Reign {
     term: u64,
@@ -104,7 +104,7 @@ impl Arbiter {
         let mut table = WriteLocks::new(term, hear, now + RECLAIM);
         let mut actions = table.first_entry_applied(now);
         if let Some(holder) = self.holder.upgrade() {
-            actions.extend(table.reclaim(now, self.group.me(), &holder.held(term)));
+            actions.extend(table.reclaim(now, self.group.me(), &holder.held(term)).actions);
         }
         *lock(&self.reign) =
             Some(Reign { term, table, asked: HashMap::new(), proposals: HashMap::new() });
@@ -119,7 +119,14 @@ impl Arbiter {
         let answer = self.ask(node, &Request::Held { term }, RECLAIM * 2).await;
         match answer {
             Ok(Answer::Held { databases }) => {
-                self.with(term, |table, now| table.reclaim(now, node, &databases));
+                self.with(term, |table, now| {
+                    let reclaimed = table.reclaim(now, node, &databases);
+                    if !reclaimed.lost.is_empty() {
+                        // Its next commit finds another base, if somebody else wrote.
+                        tracing::info!(node = node.0, lost = ?reclaimed.lost, "locks not reclaimed");
+                    }
+                    reclaimed.actions
+                });
             }
             Ok(other) => tracing::debug!(node = node.0, ?other, "no word on held locks"),
             Err(error) => tracing::debug!(node = node.0, error, "no word on held locks"),
@@ -154,12 +161,14 @@ impl Arbiter {
                 Action::Grant { database, node, ticket } => {
                     self.grant(term, database, node, ticket);
                 }
-                Action::Recall { database, node } => self.recall(term, database, node),
+                Action::Recall { database, node, ticket } => {
+                    self.recall(term, database, node, ticket);
+                }
             }
         }
     }
 
-    fn grant(&self, term: u64, database: DatabaseName, node: NodeId, ticket: u64) {
+    fn grant(&self, term: u64, database: DatabaseName, node: NodeId, ticket: Ticket) {
         let index = (self.last_index)(&database);
         let asked = lock(&self.reign)
             .as_mut()
@@ -172,19 +181,19 @@ impl Arbiter {
         }
     }
 
-    fn recall(&self, term: u64, database: DatabaseName, node: NodeId) {
+    fn recall(&self, term: u64, database: DatabaseName, node: NodeId, ticket: Ticket) {
         if node == self.group.me() {
             let holder = Weak::clone(&self.holder);
             self.runtime.spawn_blocking(move || {
                 if let Some(holder) = holder.upgrade() {
-                    holder.recall(term, &database);
+                    holder.recall(term, &database, ticket);
                 }
             });
             return;
         }
         let Some(arbiter) = self.me.upgrade() else { return };
         self.runtime.spawn(async move {
-            let request = Request::Recall { term, database };
+            let request = Request::Recall { term, database, ticket };
             if let Err(error) = arbiter.ask(node, &request, CALL_TIMEOUT).await {
                 tracing::debug!(node = node.0, error, "a recall was not heard");
             }
@@ -204,7 +213,7 @@ impl Arbiter {
         term: u64,
         database: DatabaseName,
         node: NodeId,
-        ticket: u64,
+        ticket: Ticket,
     ) -> Answer {
         let (sender, receiver) = oneshot::channel();
         {
@@ -221,17 +230,27 @@ impl Arbiter {
         match tokio::time::timeout(LOCK_CALL, receiver).await {
             Ok(Ok(index)) => Answer::Granted { index },
             Ok(Err(_reign_over)) => Answer::NotLeader,
-            Err(_waiting) => Answer::Waiting,
+            Err(_waiting) => {
+                self.forget_asked(term, (place, node, ticket));
+                Answer::Waiting
+            }
         }
     }
 
+    fn forget_asked(&self, term: u64, place: Place) {
+        if let Some(reign) = lock(&self.reign).as_mut().filter(|reign| reign.term == term) {
+            reign.asked.remove(&place);
+        }
+    }
+
+    /// Who holds what, on the leader.
+    pub fn status(&self) -> Option<WriteLocksStatus> {
+        lock(&self.reign).as_ref().map(|reign| reign.table.status())
+    }
+
     /// A node has done with a lock, or with waiting for it.
-    pub fn release(&self, term: u64, database: &DatabaseName, node: NodeId, ticket: u64) {
-        self.with(term, |table, now| {
-            let mut actions = table.cancel(now, database, node, ticket);
-            actions.extend(table.release(now, database, node));
-            actions
-        });
+    pub fn release(&self, term: u64, database: &DatabaseName, node: NodeId, ticket: Ticket) {
+        self.with(term, |table, now| table.release(now, database, node, ticket));
     }
 
     /// A node's process is dead, or it has been silent for too long: what it held is free.

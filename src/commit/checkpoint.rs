@@ -103,7 +103,10 @@ impl Database {
             state.hold = None;
         } else {
             let me = Arc::clone(self);
-            let answer = JournalAnswer::Done(Box::new(move |result| me.turned(result)));
+            let answer = JournalAnswer::Done(Box::new(move |result| {
+                let runtime = me.runtime.clone();
+                runtime.spawn_blocking(move || me.turned(result));
+            }));
             let withheld =
                 Withheld::Journal { end: JournalEnd::None, dirty: Some(vec![1]), answer };
             self.commit(&mut state, withheld, &mut later);
@@ -164,6 +167,6 @@ impl Database {
     /// Whether an application has the database's locks in any way.
     pub fn in_use(&self) -> bool {
         let state = lock(&self.state);
-        state.hold.is_some() || !state.table(LockFile::Database).is_empty()
+        state.hold.is_some() || state.table(LockFile::Database).locks().len() > 0
     }
 }

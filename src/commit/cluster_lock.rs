@@ -6,18 +6,20 @@
 
 use tokio::time::Instant;
 
+use crate::cluster::Ticket;
+
 /// Where this node stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClusterLock {
     None,
     /// A task asks the leader; the place in its queue is kept by the ticket.
-    Asking { ticket: u64 },
+    Asking { ticket: Ticket },
     Held(Held),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
-    pub ticket: u64,
+    pub ticket: Ticket,
     /// The term of the leader that granted it, or that we told of it since.
     pub term: u64,
     /// The last entry of the database when it was granted: to be applied before writing.

@@ -82,8 +82,8 @@ pub(super) struct State {
     pub wanted: Option<Instant>,
     pub hold: Option<Hold>,
     pub cluster: ClusterLock,
-    /// A recall that overtook the grant it is about: its term.
-    pub recalled_early: Option<u64>,
+    /// A recall that overtook the grant it is about.
+    pub recalled_early: Option<crate::cluster::Ticket>,
     /// Committed by other nodes, not yet in this node's files.
     pub queue: VecDeque<Queued>,
     /// A thread is applying from the queue.
@@ -95,6 +95,8 @@ pub(super) struct State {
     pub open: HashMap<Handle, FileKind>,
     /// Being turned to WAL.
     pub turning: bool,
+    /// The last transaction was made on this node.
+    pub wrote_here: bool,
     ids: u64,
 }
 
@@ -117,31 +119,31 @@ impl State {
     pub fn try_lock(&mut self, request: LockRequest) -> Result<(), LockOwner> {
         self.table_mut(request.file)
             .try_lock(LockOwner::App(request.owner), request.pid, request.range, request.kind)
-            .map_err(|conflict| conflict.owner)
+            .map_err(|conflict| conflict.with.owner)
     }
 
     /// Who would stand in the way.
     pub fn conflict(&self, request: LockRequest) -> Option<LockOwner> {
         self.table(request.file)
             .get_lock(LockOwner::App(request.owner), request.range, request.kind)
-            .map(|conflict| conflict.owner)
+            .map(|held| held.owner)
     }
 
     pub fn app_checkpoints_other_than(&self, request: LockRequest) -> bool {
-        let byte = ByteRange { start: locks::CKPT_BYTE, end: locks::CKPT_BYTE };
+        let byte = ByteRange { start: locks::CKPT, end: locks::CKPT };
         request.file == LockFile::Shm
             && self
                 .shm_locks
                 .get_lock(LockOwner::App(request.owner), byte, LockKind::Exclusive)
-                .is_some_and(|conflict| matches!(conflict.owner, LockOwner::App(_)))
+                .is_some_and(|held| matches!(held.owner, LockOwner::App(_)))
     }
 
     /// An application holds the checkpoint lock: its writes to the database are no transaction.
     pub fn app_checkpoints(&self) -> bool {
-        let byte = ByteRange { start: locks::CKPT_BYTE, end: locks::CKPT_BYTE };
+        let byte = ByteRange { start: locks::CKPT, end: locks::CKPT };
         self.shm_locks
             .holder_of(byte)
-            .is_some_and(|holder| matches!(holder.owner, LockOwner::App(_)))
+            .is_some_and(|held| matches!(held.owner, LockOwner::App(_)))
     }
 
     pub fn next_id(&mut self) -> u64 {
@@ -219,6 +221,7 @@ impl Database {
                 deleted: false,
                 open: HashMap::new(),
                 turning: false,
+                wrote_here: false,
                 ids: 0,
             }),
             applied: Notify::new(),
@@ -229,14 +232,15 @@ impl Database {
         })
     }
 
-    /// Makes a WAL database ready for applications: a fresh shm, and the daemon's own locks that
-    /// keep it (Rule 3). Nothing for a rollback-journal database.
+    /// Makes a WAL database ready for applications: a fresh shm (Rule 3), and the daemon's own locks
+    /// that keep it, as soon as nobody's exclusive lock stands in the way. Nothing for a
+    /// rollback-journal database.
     pub fn keep_wal(&self, state: &mut State) -> Result<(), store::StoreError> {
         if self.store.journal_mode() != JournalMode::Wal {
             return Ok(());
         }
         self.store.init_shm()?;
-        let byte = ByteRange { start: locks::DMS_BYTE, end: locks::DMS_BYTE };
+        let byte = ByteRange { start: locks::DMS, end: locks::DMS };
         let _granted = state.shm_locks.try_lock(KEEPER, 0, byte, LockKind::Shared);
         let _granted =
             state.db_locks.try_lock(KEEPER, 0, locks::SHARED_RANGE, LockKind::Shared);
@@ -323,7 +327,7 @@ impl Database {
 }
 
 /// `EX_SOFTWARE`: the supervisor restarts the daemon, which recovers.
-const EXIT_RECOVER: i32 = 70;
+pub(super) const EXIT_RECOVER: i32 = 70;
 
 impl Shared {
     pub fn arbiter(&self) -> Arc<Arbiter> {

@@ -13,7 +13,7 @@ use super::database::{Database, Shared};
 use super::door::{self, DatabaseFiles, Errno, Reply};
 use super::lock;
 use super::propose::Event;
-use crate::cluster::{Command, Effect, Verdict};
+use crate::cluster::{Command, Effect, Ticket, Verdict};
 use crate::core::{DatabaseName, EntryId, Incarnation, NodeId};
 use crate::store::Store;
 
@@ -206,17 +206,16 @@ impl AllDatabases {
 }
 
 impl Holder for AllDatabases {
-    fn recall(&self, term: u64, database: &DatabaseName) {
+    fn recall(&self, term: u64, database: &DatabaseName, ticket: Ticket) {
         if let Some(database) = self.find(database) {
-            database.recalled(term);
+            database.recalled(term, ticket);
         }
     }
 
-    fn held(&self, term: u64) -> Vec<DatabaseName> {
+    fn held(&self, term: u64) -> Vec<(DatabaseName, Ticket)> {
         self.all()
             .into_iter()
-            .filter(|database| database.held_from(term))
-            .map(|database| database.name.clone())
+            .filter_map(|database| Some((database.name.clone(), database.held_from(term)?)))
             .collect()
     }
 }

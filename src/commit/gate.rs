@@ -18,6 +18,7 @@ use super::lock;
 use super::rpc::{Answer, Request};
 use super::settings::{CALL_TIMEOUT, LOCK_CALL, RESERVATION, WISH};
 use crate::capture::{DatabaseShape, JournalCapture, WalCapture};
+use crate::cluster::Ticket;
 use crate::core::ports::{ByteRange, LockFile, LockKind};
 use crate::sqlite::locks;
 use crate::store::JournalMode;
@@ -42,8 +43,8 @@ pub struct Waiter {
 /// The byte that is the write lock, by file.
 pub fn gate_byte(file: LockFile) -> u64 {
     match file {
-        LockFile::Database => locks::RESERVED_BYTE,
-        LockFile::Shm => locks::WRITE_BYTE,
+        LockFile::Database => locks::RESERVED,
+        LockFile::Shm => locks::WRITE,
     }
 }
 
@@ -77,7 +78,7 @@ impl Database {
             self.ask_to_write(&mut state, request, reply, &mut later);
         } else if request.kind == LockKind::Exclusive
             && request.file == LockFile::Shm
-            && covers(request.range, locks::CKPT_BYTE)
+            && covers(request.range, locks::CKPT)
         {
             self.ask_to_checkpoint(&mut state, request, reply, &mut later);
         } else {
@@ -111,7 +112,7 @@ impl Database {
         let kept = request.kind == LockKind::Exclusive
             && match request.file {
                 LockFile::Database => covers(request.range, locks::SHARED_FIRST),
-                LockFile::Shm => covers(request.range, locks::DMS_BYTE),
+                LockFile::Shm => covers(request.range, locks::DMS),
             };
         kept && self.store.journal_mode() == JournalMode::Wal
     }
@@ -213,10 +214,10 @@ impl Database {
             // In rollback mode the asker's own SHARED lock stands in the way of catching up.
             let in_the_way = self.store.journal_mode() == JournalMode::Rollback
                 && state.pending.as_ref().is_some_and(|pending| {
-                    state.db_locks.holds(
-                        LockOwner::App(pending.request.owner),
-                        locks::SHARED_RANGE,
-                    )
+                    let owner = LockOwner::App(pending.request.owner);
+                    state.db_locks.locks().any(|held| {
+                        held.owner == owner && held.range.end >= locks::SHARED_FIRST
+                    })
                 });
             if in_the_way && let Some(pending) = state.pending.take() {
                 later.answer(pending.reply, Err(Errno(libc::EAGAIN)));
@@ -320,13 +321,13 @@ impl Database {
             ClusterLock::Held(held) if held.term == self.leadership().term => return,
             ClusterLock::Held(_) | ClusterLock::None => {}
         }
-        let ticket = state.next_id();
+        let ticket = Ticket { boot: self.shared.proposer.boot(), number: state.next_id() };
         state.cluster = ClusterLock::Asking { ticket };
         let database = Arc::clone(self);
         self.runtime.spawn(async move { database.ask_leader(ticket).await });
     }
 
-    async fn ask_leader(self: Arc<Self>, ticket: u64) {
+    async fn ask_leader(self: Arc<Self>, ticket: Ticket) {
         let mut leadership = self.group.leadership();
         loop {
             let wanted = {
@@ -388,7 +389,7 @@ impl Database {
         }
     }
 
-    fn granted(self: Arc<Self>, term: u64, ticket: u64, index: u64) {
+    fn granted(self: Arc<Self>, term: u64, ticket: Ticket, index: u64) {
         let mut later = Later::default();
         let mut state = lock(&self.state);
         if state.cluster != (ClusterLock::Asking { ticket }) {
@@ -396,7 +397,7 @@ impl Database {
             self.tell_release(term, ticket);
             return;
         }
-        let recalled = state.recalled_early.take() == Some(term);
+        let recalled = state.recalled_early.take() == Some(ticket);
         state.cluster = ClusterLock::Held(Held {
             ticket,
             term,
@@ -411,14 +412,16 @@ impl Database {
     }
 
     /// The leader of `term` wants the lock back.
-    pub(super) fn recalled(self: &Arc<Self>, term: u64) {
+    pub(super) fn recalled(self: &Arc<Self>, term: u64, ticket: Ticket) {
         let mut state = lock(&self.state);
         match state.cluster {
-            ClusterLock::Held(held) if held.term == term => self.recall_held(&mut state),
-            ClusterLock::Held(_) | ClusterLock::Asking { .. } => state.recalled_early = Some(term),
-            ClusterLock::None => {
+            ClusterLock::Held(held) if held.ticket == ticket => self.recall_held(&mut state),
+            ClusterLock::Asking { ticket: asking } if asking == ticket => {
+                state.recalled_early = Some(ticket);
+            }
+            _ => {
                 drop(state);
-                self.tell_release(term, 0);
+                self.tell_release(term, ticket);
             }
         }
     }
@@ -457,7 +460,7 @@ impl Database {
         }
     }
 
-    fn tell_release(self: &Arc<Self>, term: u64, ticket: u64) {
+    fn tell_release(self: &Arc<Self>, term: u64, ticket: Ticket) {
         let now = self.leadership();
         let Some(leader) = now.leader.filter(|_| now.term == term) else { return };
         if leader == self.group.me() {
@@ -475,14 +478,15 @@ impl Database {
     }
 
     /// A new leader asks what this node holds (Rule 14). What is held is held from it now.
-    pub(super) fn held_from(&self, term: u64) -> bool {
+    pub(super) fn held_from(&self, term: u64) -> Option<Ticket> {
         let mut state = lock(&self.state);
         match &mut state.cluster {
             ClusterLock::Held(held) if held.term <= term => {
                 held.term = term;
-                true
+                held.recalled = false;
+                Some(held.ticket)
             }
-            _ => false,
+            _ => None,
         }
     }
 

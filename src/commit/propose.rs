@@ -69,6 +69,10 @@ impl Proposer {
         }
     }
 
+    pub fn boot(&self) -> Boot {
+        self.boot
+    }
+
     /// An id that was never used.
     pub fn next_id(&self) -> TransactionId {
         TransactionId {

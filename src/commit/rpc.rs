@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::Command;
+use crate::cluster::{Command, Ticket};
 use crate::core::DatabaseName;
 
 /// The method number of every message of this room.
@@ -21,11 +21,11 @@ pub enum Request {
     Propose { term: u64, command: Command },
     /// To the leader: the cluster-wide write lock of a database. The same ticket asked again
     /// keeps its place.
-    Lock { term: u64, database: DatabaseName, ticket: u64 },
+    Lock { term: u64, database: DatabaseName, ticket: Ticket },
     /// To the leader: the asker has done with the lock, or no longer wants it.
-    Unlock { term: u64, database: DatabaseName, ticket: u64 },
+    Unlock { term: u64, database: DatabaseName, ticket: Ticket },
     /// From the leader: somebody waits for the lock that you hold.
-    Recall { term: u64, database: DatabaseName },
+    Recall { term: u64, database: DatabaseName, ticket: Ticket },
     /// From a new leader: which locks do you hold? (Rule 14)
     Held { term: u64 },
 }
@@ -40,7 +40,7 @@ pub enum Answer {
     Waiting,
     /// The one asked does not lead that term.
     NotLeader,
-    Held { databases: Vec<DatabaseName> },
+    Held { databases: Vec<(DatabaseName, Ticket)> },
 }
 
 /// Bytes that are not a message of this room, or of a version it does not know.
@@ -97,10 +97,11 @@ mod tests {
     #[test]
     fn messages_come_back() {
         let database = DatabaseName::new("app.db").unwrap();
+        let ticket = Ticket { boot: crate::core::Boot(2), number: 9 };
         for request in [
-            Request::Lock { term: 3, database: database.clone(), ticket: 9 },
+            Request::Lock { term: 3, database: database.clone(), ticket },
             Request::Held { term: u64::MAX },
-            Request::Recall { term: 1, database },
+            Request::Recall { term: 1, database, ticket },
         ] {
             assert_eq!(Request::decode(&request.encode().unwrap()), Ok(request));
         }

@@ -33,8 +33,8 @@ impl Service {
                 self.arbiter.release(term, &database, from, ticket);
                 Answer::Ok
             }
-            Request::Recall { term, database } => {
-                self.on_blocking(move |databases| databases.recall(term, &database)).await;
+            Request::Recall { term, database, ticket } => {
+                self.on_blocking(move |databases| databases.recall(term, &database, ticket)).await;
                 Answer::Ok
             }
             Request::Held { term } => Answer::Held { databases: self.databases.held(term) },

@@ -280,7 +280,7 @@ impl Database {
             && !state.pumping
             && state.wrote_here
             && self.store.journal_mode() == JournalMode::Rollback
-            && state.db_locks.is_empty()
+            && state.db_locks.locks().len() == 0
     }
 }
 
