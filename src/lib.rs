@@ -9,3 +9,4 @@ pub mod commit;
 pub mod core;
 pub mod ltx;
 pub mod mesh;
+pub mod sqlite;
