@@ -9,7 +9,7 @@ use std::io::{BufReader, Cursor, Read};
 use std::sync::Arc;
 
 use super::cluster_lock::ClusterLock;
-use super::database::{Database, Later, State};
+use super::database::{Database, Later, SHARED_RANGE, State};
 use super::files::count;
 use super::hold::{APPLIER, Phase};
 use super::lock;
@@ -77,11 +77,8 @@ impl Database {
             state.pumping = false;
             state.incarnation = Some(queued.incarnation);
             state.visible = queued.entry.index;
-            if let Err(error) = self.keep_wal(&mut state) {
-                self.stop_after_quorum("turning to WAL", &error);
-            }
             self.unlock_applied(&mut state);
-            later.checkpoint = self.store.wal_frames() >= self.settings.checkpoint_frames;
+            later.checkpoint = self.wants_checkpoint();
             self.after_release(&mut state, &mut later);
             later.pump = false;
             drop(state);
@@ -97,13 +94,13 @@ impl Database {
         let mut take = |file: LockFile, range: ByteRange| {
             state.table_mut(file).try_lock(APPLIER, 0, range, LockKind::Exclusive).is_ok()
         };
-        match self.store.journal_mode() {
+        match self.mode() {
             JournalMode::Wal => take(LockFile::Shm, byte(locks::WRITE)),
             // PENDING keeps new readers out until those there are gone; it stays when they are not.
             JournalMode::Rollback => {
                 take(LockFile::Database, byte(locks::PENDING))
                     && take(LockFile::Database, byte(locks::RESERVED))
-                    && take(LockFile::Database, locks::SHARED_RANGE)
+                    && take(LockFile::Database, SHARED_RANGE)
             }
         }
     }
@@ -115,19 +112,22 @@ impl Database {
     }
 
     fn apply_one(&self, queued: &Queued) -> Result<(), StoreError> {
-        let mut reader = self.open_payload(&queued.payload)?;
-        match self.store.journal_mode() {
-            JournalMode::Wal => {
-                self.store.append(&mut reader, queued.entry)?;
-            }
-            JournalMode::Rollback => {
-                self.store.apply_in_place(&mut reader, queued.entry)?;
-                // Rule 16: before the lock is released, so before a reader can reach it.
-                self.kernel_cache().invalidate(0, 0);
-            }
+        let reader = self.open_payload(&queued.payload)?;
+        let serving = lock(&self.state).serving;
+        if serving && self.mode() == JournalMode::Wal {
+            self.store.append(reader, queued.entry)?;
+        } else {
+            self.store.apply_in_place(reader, queued.entry)?;
+            self.mode_may_have_changed()?;
         }
-        if self.store.position() != queued.new {
-            return Err(StoreError::diverged(&self.name, self.store.position(), queued.new));
+        let found = self.store.head();
+        if found != queued.new {
+            return Err(StoreError::Diverged {
+                name: self.name.clone(),
+                what: "what an entry of the log leads to",
+                expected: queued.new,
+                found,
+            });
         }
         Ok(())
     }
@@ -138,7 +138,11 @@ impl Database {
             Payload::Inline(bytes) => Ok(Box::new(Cursor::new(bytes.clone()))),
             Payload::Staged { sha256, .. } => {
                 let path = self.shared.staged_path(sha256);
-                let file = File::open(&path).map_err(|error| StoreError::io("open", &path, error))?;
+                let file = File::open(&path).map_err(|source| StoreError::Io {
+                    what: "opening a staged transaction",
+                    path,
+                    source,
+                })?;
                 Ok(Box::new(BufReader::with_capacity(1 << 20, file)))
             }
         }

@@ -6,15 +6,15 @@
 
 use std::sync::Arc;
 
-use super::database::{Database, Later};
+use super::database::{Database, Later, SHARED_RANGE};
 use super::door::{Errno, LockRequest, Reply};
 use super::files::count;
 use super::hold::{Follow, JournalAnswer, JournalEnd, JournalFollow, Phase, TURNER, Withheld};
 use super::lock;
 use super::verdict::daemon_hold;
-use crate::capture::{DatabaseShape, JournalCapture};
+use crate::capture::JournalCapture;
 use crate::core::EntryId;
-use crate::core::ports::{ByteRange, DaemonLocks, LockFile, LockKind};
+use crate::core::ports::{ByteRange, LockFile, LockKind};
 use crate::sqlite::locks;
 use crate::store::{JournalMode, StoreError};
 
@@ -28,16 +28,18 @@ impl Database {
         }
     }
 
-    fn checkpoint_locked(self: &Arc<Self>) -> Result<(), StoreError> {
-        if self.store.journal_mode() != JournalMode::Wal {
+    fn checkpoint_locked(&self) -> Result<(), StoreError> {
+        if self.mode() != JournalMode::Wal {
             return Ok(());
         }
-        self.group
-            .sync_committed_mark()
-            .map_err(|error| StoreError::io("sync the committed mark of", self.store.path(), error))?;
-        self.store.checkpoint(Arc::clone(self) as Arc<dyn DaemonLocks>, self.kernel_cache())?;
+        self.group.sync_committed_mark().map_err(|source| StoreError::Io {
+            what: "syncing the committed mark",
+            path: self.store.folder(),
+            source,
+        })?;
+        self.store.checkpoint()?;
         count(&self.shared.counters.checkpoints);
-        let bytes = self.store.wal_bytes();
+        let bytes = self.store.sizes()?.wal;
         if bytes > self.settings.wal_warn_bytes {
             tracing::warn!(
                 database = %self.name, bytes,
@@ -45,6 +47,14 @@ impl Database {
             );
         }
         Ok(())
+    }
+
+    /// Enough frames have gathered.
+    pub(super) fn wants_checkpoint(&self) -> bool {
+        self.mode() == JournalMode::Wal
+            && self.store.sizes().is_ok_and(|sizes| {
+                sizes.frames.saturating_sub(sizes.backfilled) >= self.settings.checkpoint_frames
+            })
     }
 
     /// An application asked to checkpoint: done for it, and then it is let in.
@@ -62,7 +72,7 @@ impl Database {
     }
 
     /// Everything up to the entry `up_to` is in the database file, synced, and recorded.
-    pub fn make_durable(self: &Arc<Self>, up_to: EntryId) -> Result<(), StoreError> {
+    pub fn make_durable(&self, up_to: EntryId) -> Result<(), StoreError> {
         let _one = lock(&self.checkpointing);
         self.checkpoint_locked()?;
         self.store.make_durable(up_to)
@@ -78,19 +88,16 @@ impl Database {
         if !usable || !self.should_turn_to_wal(&state) {
             return;
         }
-        let all = ByteRange { start: locks::PENDING, end: locks::SHARED_RANGE.end };
+        let all = ByteRange { start: locks::PENDING, end: SHARED_RANGE.end };
         if state.db_locks.try_lock(TURNER, 0, all, LockKind::Exclusive).is_err() {
             return;
         }
         state.turning = true;
         let mut hold = daemon_hold(
-            self.store.position(),
+            self.store.head(),
             super::hold::HEIR,
             Follow::Journal(JournalFollow {
-                capture: JournalCapture::begin(DatabaseShape {
-                    page_size: self.store.page_size(),
-                    pages: self.store.pages(),
-                }),
+                capture: JournalCapture::begin(self.shape()),
                 journalled: true,
                 dirty: true,
             }),
@@ -121,8 +128,8 @@ impl Database {
 
     /// Bytes 18 and 19 say WAL; the change counter (24) and its twin (92) move, so that caches go.
     fn write_wal_version(&self) -> Result<(), StoreError> {
-        let mut head = [0u8; crate::sqlite::header::SIZE];
-        self.store.read_overlaid(0, &mut head)?;
+        let mut head = [0; crate::sqlite::header::SIZE];
+        self.store.read_with_overlay(0, &mut head)?;
         let counter = u32::from_be_bytes([head[24], head[25], head[26], head[27]]).wrapping_add(1);
         self.store.overlay_write(18, &[2, 2])?;
         self.store.overlay_write(24, &counter.to_be_bytes())?;
@@ -134,7 +141,7 @@ impl Database {
         self.kernel_cache().invalidate(0, 0);
         let mut later = Later::default();
         let mut state = lock(&self.state);
-        let all = ByteRange { start: locks::PENDING, end: locks::SHARED_RANGE.end };
+        let all = ByteRange { start: locks::PENDING, end: SHARED_RANGE.end };
         state.db_locks.unlock(TURNER, all);
         state.turning = false;
         // Turned or refused: not tried again until somebody writes.
@@ -159,9 +166,6 @@ impl Database {
         }
         drop(state);
         later.run(self);
-        if let Err(error) = self.store.delete() {
-            tracing::warn!(database = %self.name, %error, "the files of a deleted database remain");
-        }
     }
 
     /// Whether an application has the database's locks in any way.

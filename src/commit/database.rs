@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::fs::File;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 
@@ -70,6 +70,8 @@ pub struct Database {
     pub(super) notices: Notices,
     /// One checkpoint at a time.
     pub(super) checkpointing: Mutex<()>,
+    /// In WAL mode.
+    wal: AtomicBool,
     pub(super) me: Weak<Database>,
 }
 
@@ -97,6 +99,10 @@ pub(super) struct State {
     pub turning: bool,
     /// The last transaction was made on this node.
     pub wrote_here: bool,
+    /// [`KEEPER`] has its locks.
+    pub kept: bool,
+    /// The log up to the start was replayed: applications may come.
+    pub serving: bool,
     ids: u64,
 }
 
@@ -197,7 +203,7 @@ impl Database {
         incarnation: Option<Incarnation>,
         visible: u64,
     ) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self {
+        let database = Arc::new_cyclic(|me| Self {
             name,
             slot: store.slot(),
             store,
@@ -222,29 +228,62 @@ impl Database {
                 open: HashMap::new(),
                 turning: false,
                 wrote_here: false,
+                kept: false,
+                serving: false,
                 ids: 0,
             }),
             applied: Notify::new(),
             cache: RwLock::new(Arc::new(NoKernelCache)),
             notices: Notices::default(),
             checkpointing: Mutex::new(()),
+            wal: AtomicBool::new(false),
             me: Weak::clone(me),
-        })
+        });
+        let locks: Arc<dyn DaemonLocks> = database.clone();
+        database.store.connect(locks, Arc::new(NoKernelCache));
+        database
     }
 
-    /// Makes a WAL database ready for applications: a fresh shm (Rule 3), and the daemon's own locks
-    /// that keep it, as soon as nobody's exclusive lock stands in the way. Nothing for a
-    /// rollback-journal database.
-    pub fn keep_wal(&self, state: &mut State) -> Result<(), store::StoreError> {
-        if self.store.journal_mode() != JournalMode::Wal {
-            return Ok(());
+    /// The log up to the start was replayed: what it says must be what the files hold (Rule 13),
+    /// and then applications may come. Returns whether that is so yet.
+    ///
+    /// # Errors
+    /// The files hold something else, or cannot be read.
+    pub fn begin_to_serve(&self) -> Result<bool, store::StoreError> {
+        let mut state = lock(&self.state);
+        if state.serving {
+            return Ok(true);
         }
-        self.store.init_shm()?;
-        let byte = ByteRange { start: locks::DMS, end: locks::DMS };
-        let _granted = state.shm_locks.try_lock(KEEPER, 0, byte, LockKind::Shared);
-        let _granted =
-            state.db_locks.try_lock(KEEPER, 0, locks::SHARED_RANGE, LockKind::Shared);
+        if !state.queue.is_empty() || state.pumping {
+            return Ok(false);
+        }
+        self.store.finish_recovery()?;
+        self.mode_may_have_changed()?;
+        self.keep_wal(&mut state);
+        state.serving = true;
+        Ok(true)
+    }
+
+    /// How the database commits now.
+    pub(super) fn mode(&self) -> JournalMode {
+        if self.wal.load(Ordering::Acquire) { JournalMode::Wal } else { JournalMode::Rollback }
+    }
+
+    /// Reads it from the file again: whoever changed the first page in place calls this.
+    pub(super) fn mode_may_have_changed(&self) -> Result<(), store::StoreError> {
+        let wal = self.store.journal_mode()? == JournalMode::Wal;
+        self.wal.store(wal, Ordering::Release);
         Ok(())
+    }
+
+    /// The daemon's own locks that keep WAL and shm alive when the last application leaves (Rule
+    /// 3), taken as soon as nobody's exclusive lock stands in the way.
+    pub(super) fn keep_wal(&self, state: &mut State) {
+        if self.mode() == JournalMode::Wal && !state.kept {
+            let byte = ByteRange { start: locks::DMS, end: locks::DMS };
+            state.kept = state.shm_locks.try_lock(KEEPER, 0, byte, LockKind::Shared).is_ok()
+                && state.db_locks.try_lock(KEEPER, 0, SHARED_RANGE, LockKind::Shared).is_ok();
+        }
     }
 
     pub(super) fn leadership(&self) -> Leadership {
@@ -286,13 +325,6 @@ impl Database {
         std::process::exit(EXIT_RECOVER)
     }
 
-    pub(super) fn errno_of(&self, what: &str, error: &store::StoreError) -> Errno {
-        match error.errno() {
-            Some(errno) => Errno(errno),
-            None => self.failed(what, error),
-        }
-    }
-
     /// Of its last commit; `None` while it is only a file on this node.
     pub fn incarnation(&self) -> Option<Incarnation> {
         lock(&self.state).incarnation
@@ -326,10 +358,22 @@ impl Database {
     }
 }
 
+/// The bytes of SHARED on the database file.
+pub(super) const SHARED_RANGE: ByteRange = ByteRange {
+    start: locks::SHARED_FIRST,
+    end: locks::SHARED_FIRST + locks::SHARED_SIZE - 1,
+};
+
 /// `EX_SOFTWARE`: the supervisor restarts the daemon, which recovers.
 pub(super) const EXIT_RECOVER: i32 = 70;
 
 impl Shared {
+    /// Where a staged transaction's file lies.
+    pub fn staged_path(&self, sha256: &[u8; 32]) -> std::path::PathBuf {
+        let name: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.staged.join(name)
+    }
+
     pub fn arbiter(&self) -> Arc<Arbiter> {
         let arbiter = self.arbiter.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         // Set before the first database is served and alive as long as the node.
@@ -376,13 +420,13 @@ impl DatabaseFiles for Database {
     fn exists(&self, kind: FileKind) -> bool {
         match kind {
             FileKind::Database => !lock(&self.state).deleted,
-            FileKind::Journal => self.store.journal_exists(),
-            FileKind::Wal | FileKind::Shm => self.store.journal_mode() == JournalMode::Wal,
+            FileKind::Journal => self.journal_exists(),
+            FileKind::Wal | FileKind::Shm => self.mode() == JournalMode::Wal,
         }
     }
 
     fn size(&self, kind: FileKind) -> Result<u64, Errno> {
-        self.store.size(kind.into()).map_err(|error| self.errno_of("stat", &error))
+        self.len_of(kind)
     }
 
     fn create_file(&self, kind: FileKind, pid: u32) -> Result<(), Errno> {
@@ -426,7 +470,7 @@ impl DatabaseFiles for Database {
         offset: u64,
         len: u32,
     ) -> Result<Vec<u8>, Errno> {
-        self.store.read(kind.into(), offset, len).map_err(|error| self.errno_of("read", &error))
+        self.read_bytes(kind, offset, len)
     }
 
     fn write(
@@ -446,8 +490,7 @@ impl DatabaseFiles for Database {
             // Without passthrough the kernel brings the applications' pages of the shm here.
             FileKind::Shm => {
                 let len = data.len() as u32;
-                let result = self.store.write(store::FileKind::Shm, offset, &data);
-                reply(result.map(|()| len).map_err(|error| self.errno_of("write", &error)));
+                reply(self.write_bytes(FileKind::Shm, offset, &data).map(|()| len));
             }
         }
     }
@@ -489,15 +532,19 @@ impl DatabaseFiles for Database {
     }
 
     fn shm_backing(&self) -> Result<File, Errno> {
-        self.store.shm_backing().map_err(|error| self.errno_of("open", &error))
+        self.store.shm_backing().map_err(|error| self.errno(&error))
     }
 
     fn use_shm(&self, through_mount: File) -> Result<(), Errno> {
-        self.store.use_shm(through_mount).map_err(|error| self.errno_of("map", &error))
+        self.store.use_shm(through_mount);
+        Ok(())
     }
 
     fn use_cache(&self, cache: Arc<dyn KernelCache>) {
-        *self.cache.write().unwrap_or_else(std::sync::PoisonError::into_inner) = cache;
+        *self.cache.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::clone(&cache);
+        if let Some(me) = self.me.upgrade() {
+            self.store.connect(me, cache);
+        }
     }
 }
 

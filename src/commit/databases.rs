@@ -93,7 +93,7 @@ impl AllDatabases {
         }
         let slot = self.store.create_slot(name).map_err(|error| {
             tracing::error!(database = %name, %error, "the database's folder cannot be made");
-            Errno(error.errno().unwrap_or(libc::EIO))
+            Errno(libc::EIO)
         })?;
         let database = Database::new(&self.shared, slot, name.clone(), None, 0);
         names.insert(name.clone(), Arc::clone(&database));
@@ -137,7 +137,7 @@ impl AllDatabases {
             Err(_logged) => std::process::exit(super::database::EXIT_RECOVER),
         };
         // Recovery: files that already hold this entry are not changed by it again.
-        if database.store().record_index() >= entry.index {
+        if database.store().applied().index >= entry.index {
             return;
         }
         database.enqueue(Queued {
@@ -159,6 +159,9 @@ impl AllDatabases {
             .remove(name);
         if let Some(database) = database {
             database.delete();
+            if let Err(error) = self.store.delete(database.store()) {
+                tracing::warn!(database = %name, %error, "files of a deleted database remain");
+            }
             self.tell(|listener| listener.gone(name));
         }
     }

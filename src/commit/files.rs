@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::bytes::Wal;
 use super::database::{Database, Later, State};
 use super::door::{Errno, FileKind, Handle, Owner, Reply};
 use super::hold::{Follow, Hold, LockOwner, Phase, Withheld};
@@ -13,7 +14,7 @@ use super::lock;
 use crate::capture::{JournalEvent, WalEvent};
 use crate::core::ports::{ByteRange, LockFile};
 use crate::sqlite::locks;
-use crate::store::{self, JournalMode};
+use crate::store::JournalMode;
 
 impl Database {
     /// A write to the WAL. Rule 1 and Rule 20 show here as EIO.
@@ -29,8 +30,7 @@ impl Database {
         match self.follow_wal(&mut state, owner, offset, &data) {
             Ok(WalEvent::Pass | WalEvent::Repeat) => {
                 let len = data.len() as u32;
-                let result = self.store.write(store::FileKind::Wal, offset, &data);
-                let result = result.map(|()| len).map_err(|error| self.errno_of("write", &error));
+                let result = self.write_bytes(FileKind::Wal, offset, &data).map(|()| len);
                 later.answer(reply, result);
             }
             Ok(WalEvent::CommitPoint(transaction)) => {
@@ -72,7 +72,7 @@ impl Database {
             }
         }
         let committed = matches!(hold.phase, Phase::Committed { .. });
-        let wal = self.store.wal_reader();
+        let wal = Wal(self.store.wal());
         match capture.write(&wal, offset, data) {
             Ok(WalEvent::CommitPoint(_)) if committed => {
                 // Rule 20: at most one transaction per hold of the write lock.
@@ -96,9 +96,7 @@ impl Database {
         let state = lock(&self.state);
         let held = state.hold.as_ref().is_some_and(|hold| matches!(hold.phase, Phase::Open));
         let result = if held {
-            self.store
-                .truncate(store::FileKind::Wal, len)
-                .map_err(|error| self.errno_of("truncate", &error))
+            self.set_len(FileKind::Wal, len)
         } else {
             Err(Errno(libc::EPERM))
         };
@@ -108,14 +106,10 @@ impl Database {
 
     /// The shm never shrinks (Rule 3); growing it is what SQLite does before it maps a new region.
     pub(super) fn shm_truncate(&self, len: u64) -> Result<(), Errno> {
-        let size =
-            self.store.size(store::FileKind::Shm).map_err(|error| self.errno_of("stat", &error))?;
-        if len < size {
+        if len < self.len_of(FileKind::Shm)? {
             return Err(Errno(libc::EPERM));
         }
-        self.store
-            .truncate(store::FileKind::Shm, len)
-            .map_err(|error| self.errno_of("truncate", &error))
+        self.set_len(FileKind::Shm, len)
     }
 
     /// A write to the database file: a checkpoint's (WAL), which is no transaction, or a rollback
@@ -129,7 +123,7 @@ impl Database {
     ) {
         let len = data.len() as u32;
         let mut state = lock(&self.state);
-        let result = if self.store.journal_mode() == JournalMode::Wal {
+        let result = if self.mode() == JournalMode::Wal {
             self.checkpoint_write(&state, offset, data)
         } else {
             self.rollback_hold(&mut state, Some(handle)).and_then(|hold| {
@@ -148,9 +142,7 @@ impl Database {
                 }
                 follow.dirty = true;
                 follow.capture.db_write(offset, data.len() as u64);
-                self.store
-                    .overlay_write(offset, data)
-                    .map_err(|error| self.errno_of("write", &error))
+                self.store.overlay_write(offset, data).map_err(|error| self.errno(&error))
             })
         };
         drop(state);
@@ -169,9 +161,7 @@ impl Database {
             );
             return Err(Errno(libc::EPERM));
         }
-        self.store
-            .write(store::FileKind::Database, offset, data)
-            .map_err(|error| self.errno_of("write", &error))
+        self.write_bytes(FileKind::Database, offset, data)
     }
 
     /// The hold under which the database file may be written in rollback mode.
@@ -214,16 +204,14 @@ impl Database {
         reply: Reply<()>,
     ) {
         let mut state = lock(&self.state);
-        let wal = self.store.journal_mode() == JournalMode::Wal;
-        let size = self.store.size(store::FileKind::Database).unwrap_or(u64::MAX);
+        let wal = self.mode() == JournalMode::Wal;
+        let size = self.len_of(FileKind::Database).unwrap_or(u64::MAX);
         let result = if len == size && len == 0 {
             // O_TRUNC on a file that nobody has written yet.
             Ok(())
         } else if wal {
             if state.app_checkpoints() {
-                self.store
-                    .truncate(store::FileKind::Database, len)
-                    .map_err(|error| self.errno_of("truncate", &error))
+                self.set_len(FileKind::Database, len)
             } else {
                 self.notices.refuse(
                     self.name.as_str(),
@@ -246,9 +234,7 @@ impl Database {
                 }
                 follow.dirty = true;
                 follow.capture.db_truncate(len);
-                self.store
-                    .overlay_truncate(len)
-                    .map_err(|error| self.errno_of("truncate", &error))
+                self.store.overlay_truncate(len).map_err(|error| self.errno(&error))
             })
         };
         drop(state);
@@ -280,22 +266,6 @@ impl Database {
         }
         let built = self.build(hold.base, &withheld);
         self.propose(state, withheld, built, later);
-    }
-}
-
-/// What a journal's event asks for.
-pub(super) fn is_commit_point(event: &JournalEvent) -> bool {
-    matches!(event, JournalEvent::CommitPoint { .. })
-}
-
-impl From<FileKind> for store::FileKind {
-    fn from(kind: FileKind) -> Self {
-        match kind {
-            FileKind::Database => store::FileKind::Database,
-            FileKind::Journal => store::FileKind::Journal,
-            FileKind::Wal => store::FileKind::Wal,
-            FileKind::Shm => store::FileKind::Shm,
-        }
     }
 }
 

@@ -114,7 +114,7 @@ impl Database {
                 LockFile::Database => covers(request.range, locks::SHARED_FIRST),
                 LockFile::Shm => covers(request.range, locks::DMS),
             };
-        kept && self.store.journal_mode() == JournalMode::Wal
+        kept && self.mode() == JournalMode::Wal
     }
 
     fn wait(self: &Arc<Self>, state: &mut State, request: LockRequest, reply: Reply<()>) {
@@ -212,7 +212,7 @@ impl Database {
         let caught_up = state.queue.is_empty() && !state.pumping && state.visible >= held.index;
         if !caught_up {
             // In rollback mode the asker's own SHARED lock stands in the way of catching up.
-            let in_the_way = self.store.journal_mode() == JournalMode::Rollback
+            let in_the_way = self.mode() == JournalMode::Rollback
                 && state.pending.as_ref().is_some_and(|pending| {
                     let owner = LockOwner::App(pending.request.owner);
                     state.db_locks.locks().any(|held| {
@@ -239,18 +239,21 @@ impl Database {
         true
     }
 
+    /// The database as a rollback journal's writer finds it.
+    pub(super) fn shape(&self) -> DatabaseShape {
+        let page_size = self.store.page_size();
+        DatabaseShape { page_size: (page_size != 0).then_some(page_size), pages: self.store.pages() }
+    }
+
     fn begin_hold(&self, state: &mut State, request: LockRequest) -> Result<(), Errno> {
         let follow = match request.file {
             LockFile::Shm => {
                 // Rule 4: from the live wal-index, never from memory.
-                let tip = self.store.wal_tip().map_err(|error| self.failed("begin", &error))?;
+                let tip = self.store.wal_tip().map_err(|error| self.errno(&error))?;
                 Follow::Wal(WalCapture::begin(tip))
             }
             LockFile::Database => Follow::Journal(JournalFollow {
-                capture: JournalCapture::begin(DatabaseShape {
-                    page_size: self.store.page_size(),
-                    pages: self.store.pages(),
-                }),
+                capture: JournalCapture::begin(self.shape()),
                 journalled: false,
                 dirty: false,
             }),
@@ -259,7 +262,7 @@ impl Database {
             owner: LockOwner::App(request.owner),
             handle: request.handle,
             pid: request.pid,
-            base: self.store.position(),
+            base: self.store.head(),
             follow,
             phase: Phase::Open,
         });
@@ -297,6 +300,7 @@ impl Database {
 
     /// Something became free, or was applied: whoever can go on does.
     pub(super) fn after_release(self: &Arc<Self>, state: &mut State, later: &mut Later) {
+        self.keep_wal(state);
         self.serve_waiters(state, later);
         if state.hold.is_none() {
             self.give_back_if_recalled(state);

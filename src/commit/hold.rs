@@ -2,7 +2,7 @@
 
 use crate::capture::{JournalCapture, WalCapture, WalTransaction};
 use crate::core::Position;
-use crate::store::Change;
+use crate::store::Preview;
 
 use super::door::{Errno, Handle, Owner, Reply};
 
@@ -63,9 +63,9 @@ pub enum Phase {
     /// The commit point is withheld; its pages are being gathered.
     Building,
     /// The commit point is withheld; Raft decides.
-    Committing { withheld: Withheld, change: Change },
+    Committing { withheld: Withheld, change: Preview },
     /// Accepted: the entry of this index; the writer, or its heir, makes it visible.
-    Committed { index: u64, wal: Option<WalTransaction> },
+    Committed { index: u64 },
     /// Nothing of it will be accepted: all its writes get EIO (Rule 1).
     Doomed,
     /// Answered EIO with the outcome open; the log will say.

@@ -10,7 +10,7 @@ use super::door::{Errno, FileKind, Reply};
 use super::hold::{Follow, Hold, JournalAnswer, JournalEnd, LockOwner, Phase, Withheld};
 use super::lock;
 use crate::capture::{JournalCapture, JournalEvent};
-use crate::store::{self, JournalMode};
+use crate::store::JournalMode;
 
 impl Database {
     /// SQLite makes a journal when it is about to write, and a WAL when it finds none.
@@ -19,7 +19,7 @@ impl Database {
             FileKind::Database | FileKind::Wal | FileKind::Shm => Ok(()),
             FileKind::Journal => {
                 let mut state = lock(&self.state);
-                if self.store.journal_mode() == JournalMode::Wal && !self.store.journal_exists() {
+                if self.mode() == JournalMode::Wal && !self.journal_exists() {
                     self.notices.refuse(
                         self.name.as_str(),
                         "leave WAL mode",
@@ -30,7 +30,7 @@ impl Database {
                     return Err(Errno(libc::EACCES));
                 }
                 self.app_hold(&mut state)?;
-                self.store.create_journal().map_err(|error| self.errno_of("create", &error))
+                self.store.journal(true).map(drop).map_err(|error| self.errno(&error))
             }
         }
     }
@@ -112,9 +112,7 @@ impl Database {
                 later.reply(answer, result);
             }
             Ok((JournalEvent::Empty, _)) => {
-                self.store.overlay_drop();
-                let result = self.end_journal(&end);
-                later.reply(answer, result);
+                self.drop_and_end(end, answer, &mut later);
             }
             Ok((JournalEvent::CommitPoint { dirty }, _)) => {
                 self.commit(&mut state, Withheld::Journal { end, dirty, answer }, &mut later);
@@ -128,17 +126,29 @@ impl Database {
         later.run(self);
     }
 
+    /// Nothing was changed: the overlay goes, then the journal. Rule 16: what the kernel cached of
+    /// the overlay is dropped on a thread that no reader waits for.
+    pub(super) fn drop_and_end(
+        self: &Arc<Self>,
+        end: JournalEnd,
+        answer: JournalAnswer,
+        later: &mut Later,
+    ) {
+        let database = Arc::clone(self);
+        later.tasks.push(Box::new(move || {
+            database.store.overlay_drop();
+            answer.give(database.end_journal(&end));
+        }));
+    }
+
     /// Does the operation on the journal.
     pub(super) fn end_journal(&self, end: &JournalEnd) -> Result<(), Errno> {
         match end {
-            JournalEnd::Unlink => self.store.delete_journal(),
-            JournalEnd::Truncate(len) => self.store.truncate(store::FileKind::Journal, *len),
-            JournalEnd::Zero { offset, data } => {
-                self.store.write(store::FileKind::Journal, *offset, data)
-            }
+            JournalEnd::Unlink => self.store.remove_journal().map_err(|error| self.errno(&error)),
+            JournalEnd::Truncate(len) => self.set_len(FileKind::Journal, *len),
+            JournalEnd::Zero { offset, data } => self.write_bytes(FileKind::Journal, *offset, data),
             JournalEnd::None => Ok(()),
         }
-        .map_err(|error| self.errno_of("journal", &error))
     }
 }
 

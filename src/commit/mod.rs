@@ -12,14 +12,36 @@
 //!
 //! May know: raft, store, cluster, capture, locks, mesh's calls through [`peers`].
 
+mod apply;
+mod arbiter;
+mod bytes;
+mod checkpoint;
+mod cluster_lock;
+mod database;
+mod databases;
 pub mod door;
+mod files;
+mod gate;
+mod hold;
+mod journal;
 mod notice;
+pub mod peers;
+mod propose;
 mod rpc;
+mod service;
 mod settings;
+mod transaction;
+mod verdict;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use settings::Settings;
+pub use arbiter::{Arbiter, Holder};
+pub use database::{Counters, Database, Shared};
+pub use databases::{AllDatabases, Listener};
+pub use propose::Proposer;
+pub use rpc::METHOD;
+pub use service::Service;
+pub use settings::{NODE_SILENT, Settings};
 
 /// Takes a mutex. A thread that panicked while it held one has already been reported; what it
 /// guarded is checked by checksums, so others go on rather than panic too.

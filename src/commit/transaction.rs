@@ -8,17 +8,18 @@ use std::io::{BufWriter, Write};
 
 use sha2::{Digest, Sha256};
 
+use super::bytes::Wal;
 use super::database::Database;
 use super::door::Errno;
 use super::hold::Withheld;
 use super::settings::Settings;
 use crate::capture::{ReadAt, WalTransaction};
 use crate::cluster::Payload;
-use crate::core::{Position, Txid};
+use crate::core::Position;
 use crate::ltx::{self, Encoder, Header};
-use crate::sqlite::header::DatabaseHeader;
+use crate::sqlite::DatabaseHeader;
 use crate::sqlite::wal::{FRAME_HEADER_SIZE, frame_offset};
-use crate::store::{Change, StoreError};
+use crate::store::{Preview, StoreError};
 
 /// A transaction, ready to be proposed.
 pub struct Built {
@@ -27,18 +28,18 @@ pub struct Built {
     pub page_size: u32,
     pub pages: u32,
     pub payload: Payload,
-    pub change: Change,
+    pub change: Preview,
 }
 
 /// Whether the transaction is staged rather than carried in its entry.
-pub fn is_large(withheld: &Withheld, settings: &Settings, page_size: Option<u32>) -> bool {
+pub fn is_large(withheld: &Withheld, settings: &Settings, page_size: u32) -> bool {
     let pages = match withheld {
         Withheld::WalWrite { transaction, .. } => transaction.latest.len() as u64,
         Withheld::Journal { dirty: Some(dirty), .. } => dirty.len() as u64,
         // The size is not known before the database is read: let it be read elsewhere.
         Withheld::Journal { dirty: None, .. } => return true,
     };
-    pages * u64::from(page_size.unwrap_or(4096)) > settings.staged_above
+    pages * u64::from(page_size.max(512)) > settings.staged_above
 }
 
 /// Where an LTX file goes while it is made.
@@ -82,18 +83,47 @@ struct Pages<'a> {
 }
 
 impl Pages<'_> {
-    fn read(&self, number: u32, frame: Option<u32>, page: &mut Vec<u8>) -> Result<(), StoreError> {
+    fn read(&self, number: u32, frame: Option<u32>, page: &mut Vec<u8>) -> Result<(), Failed> {
+        page.clear();
         page.resize(self.page_size as usize, 0);
         match (self.withheld, frame) {
             (Withheld::WalWrite { offset, data, .. }, Some(frame)) => {
                 let at = frame_offset(self.page_size, frame) + FRAME_HEADER_SIZE as u64;
-                self.database.store.wal_reader().read_exact_at(at, page)?;
+                Wal(self.database.store.wal()).read_at(at, page)?;
                 overlay(page, at, data, *offset);
-                Ok(())
             }
-            _ => self.database.store.read_overlaid_page(number, self.page_size, page),
+            _ => {
+                self.database.store.read_with_overlay(self.offset(number), page)?;
+            }
         }
+        Ok(())
     }
+
+    /// Whether the database file, which holds committed pages only (Rule 8), has the same.
+    fn is_committed(&self, number: u32, page: &[u8]) -> Result<bool, Failed> {
+        let mut committed = vec![0; page.len()];
+        let read = self.database.store.read_database(self.offset(number), &mut committed)?;
+        Ok(read == page.len() && committed == page)
+    }
+
+    fn offset(&self, number: u32) -> u64 {
+        u64::from(number - 1) * u64::from(self.page_size)
+    }
+}
+
+/// Why a transaction cannot be gathered.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Ltx(#[from] ltx::LtxError),
+    #[error("its pages are not those of one transaction: {0}")]
+    Change(#[from] crate::store::ChangeError),
+    #[error("it would leave a file that is no SQLite database: {0}")]
+    NotADatabase(#[from] crate::sqlite::HeaderError),
 }
 
 /// Lays the withheld bytes over what the file holds.
@@ -113,20 +143,27 @@ impl Database {
         base: Position,
         withheld: &Withheld,
     ) -> Result<Option<Built>, Errno> {
-        self.try_build(base, withheld).map_err(|error| self.errno_of("reading a transaction", &error))
+        self.try_build(base, withheld).map_err(|failed| match &failed {
+            Failed::Store(error) => self.errno(error),
+            Failed::Io(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                tracing::error!(database = %self.name, %error, "the disk is full");
+                Errno(libc::ENOSPC)
+            }
+            Failed::NotADatabase(_) => {
+                self.notices.refuse(self.name.as_str(), "not a database", 0, &failed.to_string());
+                Errno(libc::EIO)
+            }
+            _ => self.failed("gathering a transaction", &failed),
+        })
     }
 
-    fn try_build(
-        &self,
-        base: Position,
-        withheld: &Withheld,
-    ) -> Result<Option<Built>, StoreError> {
-        let plan = self.plan(withheld)?;
-        let Plan { page_size, pages, numbers } = plan;
+    fn try_build(&self, base: Position, withheld: &Withheld) -> Result<Option<Built>, Failed> {
+        let Plan { page_size, pages, numbers } = self.plan(withheld)?;
         let source = Pages { database: self, withheld, page_size };
         let lock_page = ltx::lock_page(page_size);
+        let resized = self.store.page_size() != page_size;
         // First pass: what really changes, and the checksum it leads to.
-        let mut change = self.store.begin_change(page_size, pages)?;
+        let mut changes = self.store.changes(page_size, pages);
         let mut changed = Vec::with_capacity(numbers.len());
         let mut page = Vec::new();
         for (number, frame) in numbers {
@@ -135,16 +172,18 @@ impl Database {
             }
             source.read(number, frame, &mut page)?;
             // In rollback mode, pages put back by a ROLLBACK are none of the transaction's.
-            if change.page(number, &page) || frame.is_some() {
+            if frame.is_some() || resized || !source.is_committed(number, &page)? {
+                changes.page(number, &page)?;
                 changed.push((number, frame));
             }
         }
         if changed.is_empty() && pages == self.store.pages() {
             return Ok(None);
         }
-        let new = Position { txid: Txid(base.txid.0 + 1), checksum: change.checksum() };
+        let preview = self.store.preview(&changes);
+        let new = preview.position;
         let bytes = changed.len() as u64 * u64::from(page_size);
-        self.store.reserve(bytes)?;
+        self.store.reserve(page_size, pages, changed.len() as u32)?;
         let target = if bytes > self.settings.staged_above {
             Target::Staged(self.stage_writer()?)
         } else {
@@ -155,10 +194,10 @@ impl Database {
             commit: pages,
             min_txid: new.txid,
             max_txid: new.txid,
-            timestamp_ms: self.wall_ms(),
+            timestamp_ms: wall_ms(),
             pre_apply: base.checksum,
             node_id: self.group.me().0,
-            ..Header::default()
+            wal: ltx::WalSpan::default(),
         };
         let mut encoder = Encoder::new(target, header)?;
         for (number, frame) in changed {
@@ -170,21 +209,18 @@ impl Database {
             Target::Memory(bytes) => Payload::Inline(bytes.into()),
             Target::Staged(staged) => self.finish_staged(staged)?,
         };
-        let change = change.finish(new);
-        Ok(Some(Built { base, new, page_size, pages, payload, change }))
+        Ok(Some(Built { base, new, page_size, pages, payload, change: preview }))
     }
 
     /// Which pages, and how many the database has afterwards.
-    fn plan(&self, withheld: &Withheld) -> Result<Plan, StoreError> {
+    fn plan(&self, withheld: &Withheld) -> Result<Plan, Failed> {
         match withheld {
             Withheld::WalWrite { transaction, .. } => Ok(Plan::of_wal(transaction)),
             Withheld::Journal { dirty, .. } => {
                 let mut head = vec![0; crate::sqlite::header::SIZE];
-                self.store.read_overlaid(0, &mut head)?;
-                let len = self.store.overlaid_len()?;
-                let header = DatabaseHeader::parse(&head)
-                    .map_err(|error| StoreError::not_a_database(&self.name, &error))?;
-                let pages = header.size_in_pages(len);
+                self.store.read_with_overlay(0, &mut head)?;
+                let header = DatabaseHeader::parse(&head)?;
+                let pages = header.size_in_pages(self.store.size_with_overlay()?);
                 let numbers = match dirty {
                     Some(dirty) => dirty.iter().map(|number| (*number, None)).collect(),
                     None => (1..=pages).map(|number| (number, None)).collect(),
@@ -194,32 +230,31 @@ impl Database {
         }
     }
 
-    fn stage_writer(&self) -> Result<StagedWriter, StoreError> {
-        let path = self.shared.staged.join(format!("making-{}", self.slot));
-        let file = File::create(&path).map_err(|error| StoreError::io("create", &path, error))?;
-        Ok(StagedWriter { file: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new(), len: 0 })
+    fn stage_writer(&self) -> Result<StagedWriter, Failed> {
+        let file = File::create(self.making())?;
+        let file = BufWriter::with_capacity(1 << 20, file);
+        Ok(StagedWriter { file, hash: Sha256::new(), len: 0 })
+    }
+
+    /// A database makes one staged file at a time: its write lock is held.
+    fn making(&self) -> std::path::PathBuf {
+        self.shared.staged.join(format!("making-{}", self.slot))
     }
 
     /// Synced before it is named by an entry (Rule 19).
-    fn finish_staged(&self, staged: StagedWriter) -> Result<Payload, StoreError> {
-        let making = self.shared.staged.join(format!("making-{}", self.slot));
+    fn finish_staged(&self, staged: StagedWriter) -> Result<Payload, Failed> {
         let sha256: [u8; 32] = staged.hash.finalize().into();
-        let path = self.shared.staged_path(&sha256);
-        let done = staged
-            .file
-            .into_inner()
-            .map_err(std::io::IntoInnerError::into_error)
-            .and_then(|file| file.sync_all())
-            .and_then(|()| std::fs::rename(&making, &path))
-            .and_then(|()| File::open(&self.shared.staged)?.sync_all());
-        done.map_err(|error| StoreError::io("stage", &path, error))?;
+        let file = staged.file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        file.sync_all()?;
+        std::fs::rename(self.making(), self.shared.staged_path(&sha256))?;
+        File::open(&self.shared.staged)?.sync_all()?;
         Ok(Payload::Staged { sha256, len: staged.len })
     }
+}
 
-    fn wall_ms(&self) -> i64 {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        since.map_or(0, |time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
-    }
+fn wall_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
 }
 
 struct Plan {

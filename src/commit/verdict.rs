@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::database::{Database, Later, State};
-use super::door::Errno;
+use super::door::{Errno, FileKind};
 use super::files::{count, gate_file};
 use super::hold::{Follow, HEIR, Hold, LockOwner, Phase, Withheld};
 use super::lock;
@@ -16,7 +16,7 @@ use super::transaction::Built;
 use crate::cluster::{Command, Verdict};
 use crate::core::ports::{ByteRange, KernelCache};
 use crate::core::{EntryId, TransactionId};
-use crate::store::{self, JournalMode};
+use crate::store::JournalMode;
 
 impl Database {
     /// Asks the cluster for the withheld operation's transaction.
@@ -68,18 +68,15 @@ impl Database {
         self.shared.proposer.submit(command, limit, on_event);
     }
 
-    fn finish_unchanged(&self, withheld: Withheld, later: &mut Later) {
+    fn finish_unchanged(self: &Arc<Self>, withheld: Withheld, later: &mut Later) {
         match withheld {
             Withheld::WalWrite { offset, data, reply, .. } => {
                 let len = data.len() as u32;
-                let result = self.store.write(store::FileKind::Wal, offset, &data);
-                let result = result.map(|()| len).map_err(|error| self.errno_of("write", &error));
+                let result = self.write_bytes(FileKind::Wal, offset, &data).map(|()| len);
                 later.answer(reply, result);
             }
             Withheld::Journal { end, answer, .. } => {
-                self.store.overlay_drop();
-                let result = self.end_journal(&end);
-                later.reply(answer, result);
+                self.drop_and_end(end, answer, later);
             }
         }
     }
@@ -118,28 +115,27 @@ impl Database {
         count(&self.shared.counters.committed);
         match withheld {
             Withheld::WalWrite { offset, data, transaction, reply } => {
-                let done = self
-                    .store
-                    .write(store::FileKind::Wal, offset, &data)
-                    .and_then(|()| self.store.adopt(change, entry));
-                if let Err(error) = done {
-                    self.stop_after_quorum("writing the commit frame", &error);
+                if self.write_bytes(FileKind::Wal, offset, &data).is_err() {
+                    self.stop_after_quorum("writing the commit frame", &"see above");
                 }
-                hold.phase = Phase::Committed { index: entry.index, wal: Some(transaction) };
+                if let Err(error) = self.store.adopt(&change, entry, transaction.tip) {
+                    self.stop_after_quorum("taking over a commit", &error);
+                }
+                hold.phase = Phase::Committed { index: entry.index };
                 later.answer(reply, Ok(data.len() as u32));
             }
             Withheld::Journal { end, answer, .. } => {
-                let done = self.store.overlay_commit().and_then(|()| self.store.adopt(change, entry));
+                let done = self
+                    .store
+                    .overlay_commit(&change, entry)
+                    .and_then(|()| self.mode_may_have_changed());
                 if let Err(error) = done {
                     self.stop_after_quorum("writing the pages", &error);
                 }
                 if self.end_journal(&end).is_err() {
                     self.stop_after_quorum("ending the journal", &"see above");
                 }
-                hold.phase = Phase::Committed { index: entry.index, wal: None };
-                if let Err(error) = self.keep_wal(state) {
-                    self.stop_after_quorum("turning to WAL", &error);
-                }
+                hold.phase = Phase::Committed { index: entry.index };
                 later.reply(answer, Ok(()));
             }
         }
@@ -204,23 +200,13 @@ impl Database {
         if let Follow::Journal(_) = hold.follow {
             return self.end_rollback_hold(state, later);
         }
-        let visible = match &hold.phase {
-            Phase::Committed { index, wal: Some(transaction) } => {
-                if let Err(error) = self.store.publish_if_needed(transaction) {
-                    self.stop_after_quorum("publishing a committed transaction", &error);
-                }
-                Some(*index)
-            }
-            _ => {
-                if let Err(error) = self.store.repair_index() {
-                    self.stop_after_quorum("repairing the wal-index", &error);
-                }
-                None
-            }
-        };
-        if let Some(index) = visible {
+        // Also repairs a header that a dying writer left half-written (Rule 3).
+        if let Err(error) = self.store.publish_if_needed() {
+            self.stop_after_quorum("publishing a committed transaction", &error);
+        }
+        if let Phase::Committed { index } = hold.phase {
             state.visible = index;
-            later.checkpoint |= self.store.wal_frames() >= self.settings.checkpoint_frames;
+            later.checkpoint |= self.wants_checkpoint();
         }
         state.hold = None;
         false
@@ -228,14 +214,14 @@ impl Database {
 
     fn end_rollback_hold(self: &Arc<Self>, state: &mut State, later: &mut Later) -> bool {
         let Some(hold) = state.hold.as_mut() else { return false };
-        if let Phase::Committed { index, .. } = hold.phase {
+        if let Phase::Committed { index } = hold.phase {
             state.visible = index;
             state.hold = None;
             later.turn |= self.should_turn_to_wal(state);
             return false;
         }
         let dirty = matches!(&hold.follow, Follow::Journal(follow) if follow.dirty);
-        if !dirty && !self.store.journal_is_hot() {
+        if !dirty && !self.journal_is_hot() {
             state.hold = None;
             return false;
         }
@@ -250,10 +236,10 @@ impl Database {
 
     fn clean_after_writer(self: &Arc<Self>) {
         self.store.overlay_drop();
-        if let Err(error) = self.store.delete_journal() {
+        self.kernel_cache().invalidate(0, 0);
+        if let Err(error) = self.store.remove_journal() {
             self.failed("removing a dead writer's journal", &error);
         }
-        self.kernel_cache().invalidate(0, 0);
         let mut later = Later::default();
         let mut state = lock(&self.state);
         state.hold = None;
@@ -279,7 +265,7 @@ impl Database {
             && state.queue.is_empty()
             && !state.pumping
             && state.wrote_here
-            && self.store.journal_mode() == JournalMode::Rollback
+            && self.mode() == JournalMode::Rollback
             && state.db_locks.locks().len() == 0
     }
 }
