@@ -7,6 +7,7 @@
 pub mod cluster;
 pub mod commit;
 pub mod core;
+pub mod locks;
 pub mod ltx;
 pub mod mesh;
 pub mod sqlite;

@@ -224,11 +224,11 @@ impl WriteLocks {
         &mut self,
         now: Duration,
         node: NodeId,
-        held: &[(DatabaseName, Ticket)],
+        claims: &[(DatabaseName, Ticket)],
     ) -> Reclaimed {
         let hearing = !self.unheard.is_empty();
         let mut lost = Vec::new();
-        for (database, ticket) in held {
+        for (database, ticket) in claims {
             let lock = self.locks.entry(database.clone()).or_default();
             // A request that came late and is older than what the node holds; a newer one says
             // that it gave up what it claims here.
