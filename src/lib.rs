@@ -8,3 +8,6 @@ pub mod api;
 pub mod cluster;
 pub mod commit;
 pub mod core;
+pub mod ltx;
+pub mod mesh;
+pub mod sqlite;
