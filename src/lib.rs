@@ -8,3 +8,5 @@ pub mod cluster;
 pub mod commit;
 pub mod core;
 pub mod ltx;
+pub mod sqlite;
+pub mod store;
