@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read};
 
 use super::LtxError;
 use super::checksum::{Crc, page_checksum};
-use super::encoder::{END_OF_PAGES, PAGE_FLAG_SIZE};
+use super::encoder::PAGE_FLAG_SIZE;
 use super::header::{Header, Trailer, post_apply_from_wire};
 use super::index;
 use super::order::PageOrder;
@@ -129,18 +129,17 @@ impl<R: Read> Decoder<R> {
 
     fn read_page(&mut self, page: &mut Vec<u8>) -> Result<Option<u32>, LtxError> {
         let offset = self.offset;
-        let head: [u8; 6] = self.take("a page's header")?;
-        if head == END_OF_PAGES {
+        let pgno = u32::from_be_bytes(self.take("a page's number")?);
+        let flags = u16::from_be_bytes(self.take("a page's flags")?);
+        if (pgno, flags) == (0, 0) {
             self.order.end()?;
             return Ok(None);
         }
-        let [a, b, c, d, e, f] = head;
-        let pgno = u32::from_be_bytes([a, b, c, d]);
         self.order.next(pgno)?;
-        match u16::from_be_bytes([e, f]) {
+        match flags {
             PAGE_FLAG_SIZE => {}
             0 => return Err(LtxError::PageFrame { pgno, offset }),
-            flags => return Err(LtxError::PageFlags { pgno, offset, flags }),
+            _ => return Err(LtxError::PageFlags { pgno, offset, flags }),
         }
         let size = u32::from_be_bytes(self.take("a page's size")?);
         let max = max_block(self.header.page_size);
@@ -151,7 +150,6 @@ impl<R: Read> Decoder<R> {
         read_exact(&mut self.reader, &mut self.block, self.offset, "a page")?;
         self.offset += u64::from(size);
 
-        page.clear();
         page.resize(self.header.page_size as usize, 0);
         match lz4_flex::block::decompress_into(&self.block, page) {
             Ok(len) if len == page.len() => {}
@@ -176,13 +174,12 @@ impl<R: Read> Decoder<R> {
     /// memory is needed for it.
     fn read_index(&mut self) -> Result<(), LtxError> {
         let offset = self.offset;
-        let wrong = LtxError::PageIndex { offset };
         let mut found = Crc::new();
         let mut left = self.index_len;
         let mut chunk = [0; 4096];
         while left > 0 {
             let len = left.min(chunk.len() as u64);
-            let part = chunk.get_mut(..len as usize).unwrap_or_default();
+            let part = &mut chunk[..len as usize];
             read_exact(&mut self.reader, part, self.offset, "the page index")?;
             self.file.update(part);
             self.offset += len;
@@ -191,7 +188,7 @@ impl<R: Read> Decoder<R> {
         }
         let end: [u8; 9] = self.take("the page index")?;
         if found.checksum() != self.index.checksum() || end != index::end(self.index_len) {
-            return Err(wrong);
+            return Err(LtxError::PageIndex { offset });
         }
         Ok(())
     }

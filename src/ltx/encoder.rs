@@ -14,26 +14,24 @@ use crate::core::Checksum;
 /// LTX spec: `PageHeaderFlagSize`: a size follows, and an LZ4 block, not an LZ4 frame.
 pub(super) const PAGE_FLAG_SIZE: u16 = 1;
 /// Before a page's LZ4 block: its number, flags and compressed size.
-pub(super) const FRAME_HEADER: usize = 10;
+const FRAME_HEADER: usize = 10;
 /// Where the next page's number and flags would be: the end of the pages.
-pub(super) const END_OF_PAGES: [u8; 6] = [0; 6];
+const END_OF_PAGES: [u8; 6] = [0; 6];
 
 /// Writes one LTX file, page by page. One write per page: small pages to a file want a buffer
 /// around it. Nothing is flushed.
 ///
 /// Dropped before [`Encoder::finish`], it leaves a file that no decoder accepts.
 pub struct Encoder<W: Write> {
-    writer: W,
+    sink: Sink<W>,
     header: Header,
     order: PageOrder,
     /// Of a snapshot's pages so far.
     database: Checksum,
-    file: Crc,
-    offset: u64,
     index: Vec<u8>,
+    /// Room for one page's frame.
     frame: Vec<u8>,
     table: CompressTable,
-    failed: bool,
 }
 
 impl<W: Write> Encoder<W> {
@@ -45,18 +43,15 @@ impl<W: Write> Encoder<W> {
         let bytes = header.to_bytes()?;
         let page_size = header.page_size as usize;
         let mut encoder = Self {
-            writer,
+            sink: Sink { writer, crc: Crc::new(), offset: 0, failed: false },
             header,
             order: PageOrder::new(&header),
             database: Checksum(Checksum::FLAG),
-            file: Crc::new(),
-            offset: 0,
             index: Vec::new(),
             frame: vec![0; FRAME_HEADER + get_maximum_output_size(page_size)],
             table: CompressTable::default(),
-            failed: false,
         };
-        encoder.put(&bytes, "the header")?;
+        encoder.sink.put(&bytes, "the header")?;
         Ok(encoder)
     }
 
@@ -72,29 +67,21 @@ impl<W: Write> Encoder<W> {
         }
         self.order.next(pgno)?;
 
-        let offset = self.offset;
-        let unpacked = |reason: String| LtxError::Block { pgno, offset, reason };
-        let (head, block) = self
-            .frame
-            .split_first_chunk_mut::<FRAME_HEADER>()
-            .ok_or_else(|| unpacked("no room for a frame".into()))?;
+        let offset = self.sink.offset;
+        let (head, block) = self.frame.split_at_mut(FRAME_HEADER);
         let size = compress_into_with_table(page, block, &mut self.table)
-            .map_err(|e| unpacked(e.to_string()))?;
+            .map_err(|e| LtxError::Block { pgno, offset, reason: e.to_string() })?;
         head[..4].copy_from_slice(&pgno.to_be_bytes());
         head[4..6].copy_from_slice(&PAGE_FLAG_SIZE.to_be_bytes());
         head[6..].copy_from_slice(&(size as u32).to_be_bytes());
-        self.file.update(head);
-        // The file's checksum covers the page as it is, so that it does not hang on the compressor.
-        self.file.update(page);
+        self.sink.crc.update(head);
+        // The page as it is, so that the file's checksum does not hang on the compressor.
+        self.sink.crc.update(page);
         if self.header.is_snapshot() {
             self.database = self.database.toggle(page_checksum(pgno, page));
         }
-
         let length = FRAME_HEADER + size;
-        let frame = std::mem::take(&mut self.frame);
-        let written = self.write(frame.get(..length).unwrap_or(&frame), "a page");
-        self.frame = frame;
-        written?;
+        self.sink.write(&self.frame[..length], "a page")?;
         index::push_record(&mut self.index, pgno, offset, length as u64);
         Ok(())
     }
@@ -112,20 +99,29 @@ impl<W: Write> Encoder<W> {
         if self.header.is_snapshot() && said != self.database {
             return Err(LtxError::SnapshotChecksum { said, computed: self.database });
         }
-        self.put(&END_OF_PAGES, "the end of the pages")?;
-        let records = std::mem::take(&mut self.index);
-        self.put(&records, "the page index")?;
-        self.put(&index::end(records.len() as u64), "the page index")?;
-        self.put(&said.0.to_be_bytes(), "the trailer")?;
-        let file = self.file.checksum();
-        self.write(&file.0.to_be_bytes(), "the trailer")?;
+        self.sink.put(&END_OF_PAGES, "the end of the pages")?;
+        self.sink.put(&self.index, "the page index")?;
+        self.sink.put(&index::end(self.index.len() as u64), "the page index")?;
+        self.sink.put(&said.0.to_be_bytes(), "the trailer")?;
+        let file = self.sink.crc.checksum();
+        self.sink.write(&file.0.to_be_bytes(), "the trailer")?;
         let post_apply = if self.header.is_deletion() { Checksum(0) } else { said };
-        Ok((self.writer, Trailer { post_apply, file }))
+        Ok((self.sink.writer, Trailer { post_apply, file }))
     }
+}
 
+/// Where the bytes go.
+struct Sink<W> {
+    writer: W,
+    crc: Crc,
+    offset: u64,
+    failed: bool,
+}
+
+impl<W: Write> Sink<W> {
     /// Writes bytes that the file's checksum covers as they stand.
     fn put(&mut self, bytes: &[u8], what: &'static str) -> Result<(), LtxError> {
-        self.file.update(bytes);
+        self.crc.update(bytes);
         self.write(bytes, what)
     }
 

@@ -63,7 +63,7 @@ pub enum LtxError {
         "page {pgno} at byte {offset} says {size} compressed bytes; at most {max} are possible"
     )]
     BlockSize { pgno: u32, offset: u64, size: u32, max: u32 },
-    #[error("page {pgno} at byte {offset} does not decompress: {reason}")]
+    #[error("page {pgno} at byte {offset} is no LZ4 block of a page: {reason}")]
     Block { pgno: u32, offset: u64, reason: String },
 
     #[error("the page index at byte {offset} is not that of the pages before it")]
