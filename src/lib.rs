@@ -12,3 +12,4 @@ pub mod locks;
 pub mod ltx;
 pub mod mesh;
 pub mod sqlite;
+pub mod store;
