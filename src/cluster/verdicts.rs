@@ -103,4 +103,12 @@ mod tests {
         assert_eq!(verdicts.get(id(1, 99)), FORGOTTEN);
         assert_eq!(verdicts.get(id(1, 100)), FORGOTTEN);
     }
+    #[test]
+    fn more_than_are_ever_kept_are_not_believed() {
+        let kept = (0..KEPT_VERDICTS as u64).map(|n| ((Boot(1), n), accepted(n))).collect();
+        let mut verdicts = NodeVerdicts { kept };
+        assert!(verdicts.is_consistent());
+        verdicts.kept.insert((Boot(2), 0), accepted(0));
+        assert!(!verdicts.is_consistent());
+    }
 }
