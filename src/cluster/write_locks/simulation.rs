@@ -122,7 +122,13 @@ impl World {
             let ticket = Ticket { boot: Boot(0), number: nodes[node].number };
             nodes[node].local[database] = Local::Holding { ticket, recalled: false };
         }
-        let network = (0..NODES).map(|node| claim(&nodes, node)).collect();
+        let mut network: Vec<ToLeader> = (0..NODES).map(|node| claim(&nodes, node)).collect();
+        // Copies of the requests that gave them these locks are still under way.
+        for (node, database) in (0..NODES).flat_map(|n| (0..DATABASES).map(move |d| (n, d))) {
+            if let Local::Holding { ticket, .. } = nodes[node].local[database] {
+                network.push(ToLeader::Request(database, id(node), ticket));
+            }
+        }
         let hear = (0..NODES).map(id).collect();
         Self {
             now: Duration::ZERO,
@@ -211,16 +217,26 @@ impl World {
             }
             ToLeader::Reclaim(node, held) => {
                 let mut lost = Vec::new();
-                self.nodes[node.0 as usize].heard = true;
+                let me = &mut self.nodes[node.0 as usize];
+                let counts = !me.heard;
+                me.heard = true;
                 self.call(None, |locks, now| {
                     let answer = locks.reclaim(now, node, &held);
                     lost = answer.lost;
                     answer.actions
                 });
+                let me = &mut self.nodes[node.0 as usize];
                 for (database, ticket) in held {
+                    let key = (number(&database), node, ticket);
+                    self.grants.entry(key).or_insert((false, self.now));
                     if lost.contains(&database) {
-                        let message = ToNode::Lost(number(&database), ticket);
-                        self.nodes[node.0 as usize].inbox.push_back(message);
+                        let database = number(&database);
+                        let holding = matches!(
+                            me.local[database],
+                            Local::Holding { ticket: mine, .. } if mine == ticket
+                        );
+                        assert!(!(counts && holding), "a claim in time was refused");
+                        me.inbox.push_back(ToNode::Lost(database, ticket));
                     }
                 }
             }
@@ -273,12 +289,15 @@ impl World {
         for database in 0..DATABASES {
             let order: Vec<NodeId> =
                 before[database].waiting.iter().copied().chain(requester).collect();
-            let served = after[database].holder.iter().chain(&after[database].waiting);
+            let (old, new) = (&before[database], &after[database]);
+            // A claim gives a lock past the queue; a grant does not.
+            let claimed = new.holder.is_some_and(|node| {
+                !actions.iter().any(|action| is_grant(action, &name(database), node))
+            });
+            let served = new.holder.filter(|_| new.holder != old.holder && !claimed);
             let places: Vec<usize> = served
-                .filter(|node| {
-                    after[database].holder != before[database].holder
-                        || Some(**node) != after[database].holder
-                })
+                .iter()
+                .chain(&new.waiting)
                 .filter_map(|node| order.iter().position(|n| n == node))
                 .collect();
             assert!(places.is_sorted(), "{before:?} became {after:?}");
@@ -288,6 +307,7 @@ impl World {
             | Action::Recall { database, node, ticket }) = action.clone();
             let database = number(&database);
             let key = (database, node, ticket);
+            self.nodes[node.0 as usize].inbox.push_back(ToNode::Action(action.clone()));
             assert_eq!(after[database].holder, Some(node), "{action:?}");
             if matches!(action, Action::Recall { .. }) {
                 assert!(self.recalls.insert(key), "recalled twice: {action:?}");
@@ -295,17 +315,20 @@ impl World {
                 if let Some((true, since)) = self.grants.get(&key) {
                     assert!(self.now >= *since + RESERVATION, "reserved: {action:?}");
                 }
-            } else if before[database].holder != Some(node) || !self.grants.contains_key(&key) {
+                continue;
+            }
+            assert!(open, "granted before the hearing was over");
+            if before[database].holder != Some(node) || !self.grants.contains_key(&key) {
                 let waited = before[database].waiting.contains(&node);
-                assert!(open, "granted before the hearing was over");
                 assert_eq!(self.proposals[database], 0, "granted with a proposal in flight");
                 // The same ticket can be granted anew, if its request came twice.
                 self.grants.insert(key, (waited, self.now));
                 self.recalls.remove(&key);
             }
-            self.nodes[node.0 as usize].inbox.push_back(ToNode::Action(action));
         }
         for (database, line) in after.iter().enumerate() {
+            let twice = line.waiting.iter().any(|node| line.holder == Some(*node));
+            assert!(!twice, "waits for what it holds: {line:?}");
             if open && !line.waiting.is_empty() {
                 let withheld = line.holder.is_none() && self.proposals[database] == 0;
                 assert!(!withheld, "a free lock and somebody waiting: {line:?}");
@@ -376,6 +399,10 @@ impl World {
             assert!(!asking, "never served: {node:?} by {:?}", self.locks);
         }
     }
+}
+
+fn is_grant(action: &Action, name: &DatabaseName, to: NodeId) -> bool {
+    matches!(action, Action::Grant { database, node, .. } if database == name && *node == to)
 }
 
 /// What a node says to a new leader.

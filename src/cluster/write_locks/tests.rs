@@ -109,6 +109,22 @@ fn a_lock_that_two_nodes_claim_is_the_first_ones() {
     assert_eq!(locks.holder(&db(0)), Some(NodeId(1)));
 }
 
+/// What a node holds counts, whatever late copy of its requests came before; unless it asked anew.
+#[test]
+fn a_claim_is_compared_with_what_its_node_asked_for() {
+    let mut locks = WriteLocks::new(2, BTreeSet::from([NodeId(1), NodeId(2)]), ms(500));
+    locks.first_entry_applied(ms(0));
+    let held = [(db(0), ticket(5))];
+    assert_eq!(ask(&mut locks, 0, 1, 4), []);
+    assert_eq!(locks.reclaim(ms(0), NodeId(1), &held).lost, []);
+    assert_eq!(ask(&mut locks, 0, 1, 5), [], "not said again before the hearing is over");
+    assert_eq!(locks.holder(&db(0)), Some(NodeId(1)));
+    assert_eq!(ask(&mut locks, 0, 1, 6), []);
+    assert_eq!(locks.holder(&db(0)), None);
+    assert_eq!(locks.reclaim(ms(0), NodeId(1), &held).lost, [db(0)], "a late copy of its claim");
+    assert_eq!(locks.node_lost(ms(1), NodeId(2)), [grant(1, 6)]);
+}
+
 /// Rule 14: also when the holder dies after it proposed.
 #[test]
 fn nothing_is_granted_while_a_proposal_is_in_flight() {
