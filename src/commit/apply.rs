@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::cluster_lock::ClusterLock;
 use super::database::{Database, Later, SHARED_RANGE, State};
@@ -25,6 +26,12 @@ pub struct Queued {
     pub incarnation: Incarnation,
     pub new: Position,
     pub payload: Payload,
+}
+
+/// The daemon's write lock is held for a snapshot.
+pub struct Installing {
+    /// Applications may have the database open.
+    pub serving: bool,
 }
 
 impl Database {
@@ -88,9 +95,10 @@ impl Database {
 
     /// Takes the daemon's own write lock for applying.
     fn lock_to_apply(&self, state: &mut State) -> bool {
-        if state.queue.is_empty() || state.hold.is_some() {
-            return false;
-        }
+        !state.queue.is_empty() && state.hold.is_none() && self.take_apply_locks(state)
+    }
+
+    fn take_apply_locks(&self, state: &mut State) -> bool {
         let mut take = |file: LockFile, range: ByteRange| {
             state.table_mut(file).try_lock(APPLIER, 0, range, LockKind::Exclusive).is_ok()
         };
@@ -146,6 +154,48 @@ impl Database {
                 Ok(Box::new(BufReader::with_capacity(1 << 20, file)))
             }
         }
+    }
+
+    /// Takes the daemon's write lock for a snapshot, waiting for applications to let go of theirs.
+    pub(super) fn hold_to_apply(&self, patience: Duration) -> Result<Installing, StoreError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            {
+                let mut state = lock(&self.state);
+                if !state.pumping && state.hold.is_none() && self.take_apply_locks(&mut state) {
+                    state.pumping = true;
+                    return Ok(Installing { serving: state.serving });
+                }
+            }
+            if Instant::now() >= deadline {
+                let what = "an application holds the write lock that a snapshot needs";
+                return Err(StoreError::Busy { name: self.name.clone(), what });
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// A snapshot is in the files: what it holds is not applied again.
+    pub(super) fn installed(
+        self: &Arc<Self>,
+        _held: Installing,
+        incarnation: Incarnation,
+        entry: EntryId,
+    ) {
+        let mut later = Later::default();
+        let mut state = lock(&self.state);
+        state.pumping = false;
+        state.incarnation = Some(incarnation);
+        state.visible = state.visible.max(entry.index);
+        state.queue.retain(|queued| queued.entry.index > entry.index);
+        self.unlock_applied(&mut state);
+        self.after_release(&mut state, &mut later);
+        drop(state);
+        later.run(self);
+    }
+
+    pub(super) fn is_wal(&self) -> bool {
+        self.mode() == JournalMode::Wal
     }
 
     /// Whether a new reader sees everything up to the entry of this index (Rule 18).

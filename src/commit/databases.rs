@@ -1,6 +1,7 @@
 //! All databases of this node: where the mount finds them, and where the log's entries arrive.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -13,9 +14,9 @@ use super::database::{Database, Shared};
 use super::door::{self, DatabaseFiles, Errno, Reply};
 use super::lock;
 use super::propose::Event;
-use crate::cluster::{Command, Effect, Ticket, Verdict};
+use crate::cluster::{Command, Effect, State, Ticket, Verdict};
 use crate::core::{DatabaseName, EntryId, Incarnation, NodeId};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Told when a database comes or goes without the mount having asked.
 pub trait Listener: Send + Sync {
@@ -32,6 +33,7 @@ pub struct AllDatabases {
     applied: watch::Sender<EntryId>,
     names: BTreeMap<NodeId, String>,
     listener: RwLock<Option<Arc<dyn Listener>>>,
+    serving: AtomicBool,
 }
 
 impl AllDatabases {
@@ -44,6 +46,7 @@ impl AllDatabases {
             applied: watch::Sender::new(EntryId::default()),
             names,
             listener: RwLock::new(None),
+            serving: AtomicBool::new(false),
         })
     }
 
@@ -87,15 +90,23 @@ impl AllDatabases {
     }
 
     fn make(&self, name: &DatabaseName) -> Result<Arc<Database>, Errno> {
+        self.made(name).map_err(|error| {
+            tracing::error!(database = %name, %error, "the database's folder cannot be made");
+            Errno(libc::EIO)
+        })
+    }
+
+    /// The database of that name, begun if there is none.
+    pub(super) fn made(&self, name: &DatabaseName) -> Result<Arc<Database>, StoreError> {
         let mut names = self.by_name.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(database) = names.get(name) {
             return Ok(Arc::clone(database));
         }
-        let slot = self.store.create_slot(name).map_err(|error| {
-            tracing::error!(database = %name, %error, "the database's folder cannot be made");
-            Errno(libc::EIO)
-        })?;
+        let slot = self.store.create_slot(name)?;
         let database = Database::new(&self.shared, slot, name.clone(), None, 0);
+        if self.serving.load(Ordering::Acquire) {
+            database.begin_to_serve()?;
+        }
         names.insert(name.clone(), Arc::clone(&database));
         Ok(database)
     }
@@ -152,18 +163,66 @@ impl AllDatabases {
     }
 
     fn remove(&self, name: &DatabaseName) {
+        if let Some(database) = self.withdraw(name) {
+            if let Err(error) = self.store.delete(database.store()) {
+                tracing::warn!(database = %name, %error, "files of a deleted database remain");
+            }
+        }
+    }
+
+    /// Serves the name no longer; whoever has it open gets errors.
+    pub(super) fn withdraw(&self, name: &DatabaseName) -> Option<Arc<Database>> {
         let database = self
             .by_name
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .remove(name);
-        if let Some(database) = database {
-            database.delete();
-            if let Err(error) = self.store.delete(database.store()) {
-                tracing::warn!(database = %name, %error, "files of a deleted database remain");
+            .remove(name)?;
+        lock(&self.last_index).remove(name);
+        database.delete();
+        self.tell(|listener| listener.gone(name));
+        Some(database)
+    }
+
+    pub(super) fn announce(&self, name: &DatabaseName) {
+        self.tell(|listener| listener.appeared(name));
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// A snapshot took the place of all entries up to the state's.
+    pub(super) fn replica_is_at(&self, state: &State) {
+        let mut last_index = lock(&self.last_index);
+        last_index.clear();
+        last_index.extend(state.databases().map(|(name, at)| (name.clone(), at.index)));
+        self.applied.send_replace(state.applied());
+    }
+
+    /// The log up to the start was replayed into the files: from now on applications may come.
+    /// Returns the databases whose files are not what the log says (Rule 13), set aside.
+    ///
+    /// # Errors
+    /// The files cannot be read or moved.
+    pub fn begin_to_serve(&self) -> Result<Vec<DatabaseName>, StoreError> {
+        let mut lost = Vec::new();
+        for database in self.all() {
+            loop {
+                match database.begin_to_serve() {
+                    Ok(true) => break,
+                    Ok(false) => std::thread::sleep(Duration::from_millis(2)),
+                    Err(error @ StoreError::Diverged { .. }) => {
+                        tracing::error!(database = %database.name, %error, "not what the log says");
+                        lost.push(database.name.clone());
+                        self.put_aside(&database)?;
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                }
             }
-            self.tell(|listener| listener.gone(name));
         }
+        self.serving.store(true, Ordering::Release);
+        Ok(lost)
     }
 
     fn tell(&self, what: impl FnOnce(&dyn Listener)) {

@@ -30,6 +30,7 @@ mod propose;
 mod rpc;
 mod service;
 mod settings;
+mod snapshots;
 mod transaction;
 mod verdict;
 
