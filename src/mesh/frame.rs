@@ -30,6 +30,8 @@ pub enum FrameError {
     TooLong { len: usize, max: usize },
     #[error("a frame stood still for more than {0:?}")]
     Stalled(Duration),
+    #[error("the other side was silent for more than {0:?}")]
+    Silent(Duration),
     #[error("the connection ended within a frame")]
     Cut,
     #[error("an earlier send was given up half-way")]
@@ -59,6 +61,7 @@ impl Connection {
                 io: read,
                 decoder: Decoder::new(max),
                 patience: PATIENCE,
+                silence: None,
                 began: None,
             },
         }
@@ -154,6 +157,8 @@ pub struct FrameReceiver {
     io: ReadHalf<TlsStream<TcpStream>>,
     decoder: Decoder,
     pub(super) patience: Duration,
+    /// The longest time without a byte, for those who know that the other side has some to say.
+    pub(super) silence: Option<Duration>,
     /// When the frame that is under way began to arrive.
     began: Option<Instant>,
 }
@@ -176,15 +181,16 @@ impl FrameReceiver {
             }
             let begun = self.decoder.begun;
             let read = self.io.read_buf(self.decoder.room());
-            let received = match begun {
+            let stalled = begun.map(|len| {
+                let limit = limit(self.patience, len);
+                let spent = self.began.get_or_insert_with(Instant::now).elapsed();
+                (limit.saturating_sub(spent), FrameError::Stalled(limit))
+            });
+            let silent = self.silence.map(|limit| (limit, FrameError::Silent(limit)));
+            let first = stalled.into_iter().chain(silent).min_by_key(|(left, _)| *left);
+            let received = match first {
                 None => read.await?,
-                Some(len) => {
-                    let limit = limit(self.patience, len);
-                    let spent = self.began.get_or_insert_with(Instant::now).elapsed();
-                    timeout(limit.saturating_sub(spent), read)
-                        .await
-                        .map_err(|_| FrameError::Stalled(limit))??
-                }
+                Some((left, error)) => timeout(left, read).await.map_err(|_| error)??,
             };
             if received == 0 {
                 return if self.decoder.is_empty() { Ok(None) } else { Err(FrameError::Cut) };

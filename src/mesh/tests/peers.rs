@@ -55,6 +55,63 @@ async fn a_broken_connection_alone_is_no_death() {
     one.mesh.call(id, ECHO, Bytes::new(), SOON).await.expect("an answer");
 }
 
+/// A node 2 that lets node 1 in, and does nothing more: the connection.
+async fn frozen(ca: &Ca, listener: &tokio::net::TcpListener) -> Connection {
+    let identity = ca.issue("node2").expect("an identity");
+    let name = "node2.test.litefs.internal";
+    let tls = tls::Tls::new(&identity, ca.certificate_pem(), name).expect("good");
+    let (stream, _) = listener.accept().await.expect("a client");
+    let admitted = handshake::admit(stream, &tls, "test", NodeId(2), |_| Some(NodeId(1))).await;
+    admitted.expect("let in").connection
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_peer_is_noticed() {
+    let ca = Ca::create("test").expect("a CA");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let mesh = Mesh::new(config(&ca, 1, vec![peer(2, &address)])).expect("a mesh");
+    let mut events = mesh.peer_events();
+    let _connection = soon("the hello", frozen(&ca, &listener)).await;
+    assert_eq!(next(&mut events, NodeId(2)).await, PeerEventKind::Up);
+    let lost = mesh.call(NodeId(2), ECHO, Bytes::new(), 3 * SOON).await.expect_err("frozen");
+    assert_eq!(lost, CallError::Broken { node: NodeId(2) });
+    assert_eq!(next(&mut events, NodeId(2)).await, PeerEventKind::Broken);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_stays() {
+    let (one, two) = two().await;
+    until("up", || one.mesh.peer_state(NodeId(2)) == Some(PeerEventKind::Up)).await;
+    let mut events = one.mesh.peer_events();
+    // Longer than the silence that means a frozen process.
+    let quiet = timeout(Duration::from_secs(4), events.recv()).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+    drop(two);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_given_up_leaves_nothing_behind() {
+    let ca = Ca::create("test").expect("a CA");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let mesh = Mesh::new(config(&ca, 1, vec![peer(2, &address)])).expect("a mesh");
+    let _kept = soon("the keeper's hello", frozen(&ca, &listener)).await;
+    let (ours, _theirs) =
+        tokio::join!(mesh.connect(NodeId(2), Purpose::Rpc), frozen(&ca, &listener));
+    let (caller, driver) = crate::mesh::calls::start(NodeId(2), ours.expect("a connection"));
+    let driver = tokio::spawn(driver.run());
+    let short = Duration::from_millis(20);
+    let deadline = tokio::time::Instant::now() + short;
+    let late = caller.call(ECHO, Bytes::new(), deadline, short).await;
+    assert_eq!(late, Some(Err(CallError::Timeout { node: NodeId(2), waited: short })));
+    assert_eq!(caller.waiting(), 0);
+    driver.abort();
+    assert!(driver.await.is_err());
+    let after = caller.call(ECHO, Bytes::new(), deadline + SOON, SOON).await;
+    assert_eq!(after, None, "it certainly did not go out");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_waits_for_the_first_connection() {
     let ca = Ca::create("test").expect("a CA");
