@@ -41,7 +41,7 @@ impl Database {
     ) -> Result<(), Errno> {
         match kind {
             FileKind::Database => {
-                self.store.write_database(offset, data).map_err(|error| self.errno(&error))
+                self.store.write_checkpointed(offset, data).map_err(|error| self.errno(&error))
             }
             FileKind::Wal => self.io(self.store.wal().write_all_at(data, offset)),
             FileKind::Shm => self.io(self.shm_file()?.write_all_at(data, offset)),
@@ -55,7 +55,7 @@ impl Database {
     pub(super) fn set_len(&self, kind: FileKind, len: u64) -> Result<(), Errno> {
         match kind {
             FileKind::Database => {
-                self.store.truncate_database(len).map_err(|error| self.errno(&error))
+                self.store.truncate_checkpointed(len).map_err(|error| self.errno(&error))
             }
             FileKind::Wal => self.io(self.store.wal().set_len(len)),
             FileKind::Shm => self.io(self.shm_file()?.set_len(len)),

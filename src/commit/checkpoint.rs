@@ -12,11 +12,15 @@ use super::files::count;
 use super::hold::{Follow, JournalAnswer, JournalEnd, JournalFollow, Phase, TURNER, Withheld};
 use super::lock;
 use super::verdict::daemon_hold;
-use crate::capture::JournalCapture;
+use crate::capture::JournalCommit;
 use crate::core::EntryId;
 use crate::core::ports::{ByteRange, LockFile, LockKind};
 use crate::sqlite::locks;
-use crate::store::{JournalMode, StoreError};
+use crate::store::{CheckpointMode, JournalMode, StoreError};
+
+/// Up to so many bytes of pages that a long reader keeps out of the database file are made durable
+/// beside it, so that the log can be purged.
+const PINNED_CAP: u64 = 1 << 30;
 
 impl Database {
     /// Brings the WAL's pages into the database file, as far as readers let it.
@@ -37,7 +41,7 @@ impl Database {
             path: self.store.folder(),
             source,
         })?;
-        self.store.checkpoint()?;
+        self.store.checkpoint(CheckpointMode::Passive)?;
         count(&self.shared.counters.checkpoints);
         let bytes = self.store.sizes()?.wal;
         if bytes > self.settings.wal_warn_bytes {
@@ -75,7 +79,7 @@ impl Database {
     pub fn make_durable(&self, up_to: EntryId) -> Result<(), StoreError> {
         let _one = lock(&self.checkpointing);
         self.checkpoint_locked()?;
-        self.store.make_durable(up_to)
+        self.store.make_durable(up_to, PINNED_CAP)
     }
 
     /// Turns a new database to WAL while nobody uses it; open connections notice at their next
@@ -97,8 +101,7 @@ impl Database {
             self.store.head(),
             super::hold::HEIR,
             Follow::Journal(JournalFollow {
-                capture: JournalCapture::begin(self.shape()),
-                journalled: true,
+                capture: self.begin_journal(),
                 dirty: true,
             }),
         );
@@ -114,8 +117,13 @@ impl Database {
                 let runtime = me.runtime.clone();
                 runtime.spawn_blocking(move || me.turned(result));
             }));
-            let withheld =
-                Withheld::Journal { end: JournalEnd::None, dirty: Some(vec![1]), answer };
+            let commit = JournalCommit {
+                page_size: self.store.page_size(),
+                dirty: vec![1],
+                truncated_from: None,
+                pages_before: self.store.pages(),
+            };
+            let withheld = Withheld::Journal { end: JournalEnd::None, commit, answer };
             self.commit(&mut state, withheld, &mut later);
         }
         if state.hold.is_none() {

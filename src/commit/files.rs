@@ -11,7 +11,7 @@ use super::database::{Database, Later, State};
 use super::door::{Errno, FileKind, Handle, Owner, Reply};
 use super::hold::{Follow, Hold, LockOwner, Phase, Withheld};
 use super::lock;
-use crate::capture::{JournalEvent, WalEvent};
+use crate::capture::{JournalEvent, Refusal, WalEvent};
 use crate::core::ports::{ByteRange, LockFile};
 use crate::sqlite::locks;
 use crate::store::JournalMode;
@@ -130,23 +130,37 @@ impl Database {
                 let Follow::Journal(follow) = &mut hold.follow else {
                     return Err(Errno(libc::EIO));
                 };
-                if !follow.journalled {
-                    self.notices.refuse(
-                        self.name.as_str(),
-                        "write without a journal",
-                        hold.pid,
-                        "journal modes MEMORY and OFF have no moment at which a transaction could \
-                         be replicated; use WAL (the default), DELETE, TRUNCATE or PERSIST",
-                    );
-                    return Err(Errno(libc::EIO));
+                if let JournalEvent::Refuse(reason) = follow.capture.db_write(offset, data) {
+                    return Err(self.doom(hold, &reason));
                 }
                 follow.dirty = true;
-                follow.capture.db_write(offset, data.len() as u64);
                 self.store.overlay_write(offset, data).map_err(|error| self.errno(&error))
             })
         };
         drop(state);
         reply(result.map(|()| len));
+    }
+
+    /// Rule 1: after a refusal nothing more of the hold is passed on.
+    fn doom(&self, hold: &mut Hold, reason: &Refusal) -> Errno {
+        self.notices.refuse(self.name.as_str(), "rollback journal", hold.pid, &reason.to_string());
+        hold.phase = Phase::Doomed;
+        Errno(libc::EIO)
+    }
+
+    pub(super) fn refused_by_capture(
+        &self,
+        state: &mut State,
+        pid: u32,
+        reason: &Refusal,
+    ) -> Errno {
+        match state.hold.as_mut() {
+            Some(hold) => self.doom(hold, reason),
+            None => {
+                self.notices.refuse(self.name.as_str(), "journal", pid, &reason.to_string());
+                Errno(libc::EIO)
+            }
+        }
     }
 
     /// "Checkpoint writes to the database (under 121) are no transaction."
@@ -232,8 +246,10 @@ impl Database {
                 if committed {
                     return Ok(());
                 }
+                if let JournalEvent::Refuse(reason) = follow.capture.db_truncate(len) {
+                    return Err(self.doom(hold, &reason));
+                }
                 follow.dirty = true;
-                follow.capture.db_truncate(len);
                 self.store.overlay_truncate(len).map_err(|error| self.errno(&error))
             })
         };

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::cluster_lock::{ClusterLock, Held};
 use super::database::{Database, Later, State};
-use super::door::{Conflict, Errno, LockRequest, Reply};
+use super::door::{Conflict, Errno, FileKind, LockRequest, Reply};
 use super::hold::{Follow, HEIR, Hold, JournalFollow, LockOwner, Phase};
 use super::lock;
 use super::rpc::{Answer, Request};
@@ -239,10 +239,12 @@ impl Database {
         true
     }
 
-    /// The database as a rollback journal's writer finds it.
-    pub(super) fn shape(&self) -> DatabaseShape {
-        let page_size = self.store.page_size();
-        DatabaseShape { page_size: (page_size != 0).then_some(page_size), pages: self.store.pages() }
+    /// Follows a rollback journal from the database as its writer finds it.
+    pub(super) fn begin_journal(&self) -> JournalCapture {
+        let page_size = Some(self.store.page_size()).filter(|size| *size != 0);
+        let shape = DatabaseShape { page_size, pages: self.store.pages() };
+        let head = self.read_bytes(FileKind::Journal, 0, crate::sqlite::journal::HEADER_SIZE as u32);
+        JournalCapture::begin(shape, &head.unwrap_or_default())
     }
 
     fn begin_hold(&self, state: &mut State, request: LockRequest) -> Result<(), Errno> {
@@ -253,8 +255,7 @@ impl Database {
                 Follow::Wal(WalCapture::begin(tip))
             }
             LockFile::Database => Follow::Journal(JournalFollow {
-                capture: JournalCapture::begin(self.shape()),
-                journalled: false,
+                capture: self.begin_journal(),
                 dirty: false,
             }),
         };

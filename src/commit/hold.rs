@@ -1,6 +1,6 @@
 //! One hold of a database's write lock by one owner: from the answer that granted it to its release.
 
-use crate::capture::{JournalCapture, WalCapture, WalTransaction};
+use crate::capture::{JournalCapture, JournalCommit, WalCapture, WalTransaction};
 use crate::core::Position;
 use crate::store::Preview;
 
@@ -27,8 +27,8 @@ pub const TURNER: LockOwner = LockOwner::Daemon(u64::MAX - 3);
 pub enum Withheld {
     /// The write of the WAL that completes the commit frame.
     WalWrite { offset: u64, data: Vec<u8>, transaction: WalTransaction, reply: Reply<u32> },
-    /// The end of the rollback journal. `dirty`: the pages written, in order; `None`: all of them.
-    Journal { end: JournalEnd, dirty: Option<Vec<u32>>, answer: JournalAnswer },
+    /// The end of the rollback journal.
+    Journal { end: JournalEnd, commit: JournalCommit, answer: JournalAnswer },
 }
 
 /// How a rollback journal ends (SQLite's journal modes DELETE, TRUNCATE, PERSIST).
@@ -81,9 +81,6 @@ pub enum Follow {
 /// A rollback journal being written.
 pub struct JournalFollow {
     pub capture: JournalCapture,
-    /// The journal's header was written in this hold: without one there is no commit point
-    /// (journal modes MEMORY and OFF), and the database's writes are refused.
-    pub journalled: bool,
     /// The database was written.
     pub dirty: bool,
 }

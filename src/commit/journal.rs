@@ -100,9 +100,6 @@ impl Database {
                 return Ok((JournalEvent::Pass, hold.pid));
             }
             let Follow::Journal(follow) = &mut hold.follow else { return Err(Errno(libc::EIO)) };
-            if matches!(end, JournalEnd::Zero { offset: 0, .. }) {
-                follow.journalled = true;
-            }
             Ok((event(&mut follow.capture, &end), hold.pid))
         });
         match event {
@@ -114,12 +111,11 @@ impl Database {
             Ok((JournalEvent::Empty, _)) => {
                 self.drop_and_end(end, answer, &mut later);
             }
-            Ok((JournalEvent::CommitPoint { dirty }, _)) => {
-                self.commit(&mut state, Withheld::Journal { end, dirty, answer }, &mut later);
+            Ok((JournalEvent::CommitPoint(commit), _)) => {
+                self.commit(&mut state, Withheld::Journal { end, commit, answer }, &mut later);
             }
             Ok((JournalEvent::Refuse(reason), pid)) => {
-                self.notices.refuse(self.name.as_str(), "journal", pid, &reason.to_string());
-                later.reply(answer, Err(Errno(libc::EIO)));
+                later.reply(answer, Err(self.refused_by_capture(&mut state, pid, &reason)));
             }
         }
         drop(state);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::database::Database;
 use super::databases::AllDatabases;
 use super::lock;
+use super::transaction::wall_ms;
 use crate::cluster::State;
 use crate::core::EntryId;
 use crate::raft::{Applied, IncomingDatabase, Replica, SnapshotDatabase};
@@ -48,11 +49,13 @@ impl Replica for AllDatabases {
             wait_until(&database, "to show what its snapshot must hold", || {
                 database.shows(state.applied().index)
             })?;
-            let snapshot = database.store().snapshot().map_err(io::Error::other)?;
+            let node = self.shared().group.me().0;
+            let snapshot =
+                database.store().snapshot(node, wall_ms()).map_err(io::Error::other)?;
             databases.push(SnapshotDatabase {
                 name: name.clone(),
                 incarnation: at.incarnation,
-                index: snapshot.entry().index.max(state.applied().index),
+                index: snapshot.entry.index.max(state.applied().index),
                 reader: Box::new(snapshot),
             });
         }

@@ -35,9 +35,7 @@ pub struct Built {
 pub fn is_large(withheld: &Withheld, settings: &Settings, page_size: u32) -> bool {
     let pages = match withheld {
         Withheld::WalWrite { transaction, .. } => transaction.latest.len() as u64,
-        Withheld::Journal { dirty: Some(dirty), .. } => dirty.len() as u64,
-        // The size is not known before the database is read: let it be read elsewhere.
-        Withheld::Journal { dirty: None, .. } => return true,
+        Withheld::Journal { commit, .. } => commit.dirty.len() as u64,
     };
     pages * u64::from(page_size.max(512)) > settings.staged_above
 }
@@ -216,15 +214,13 @@ impl Database {
     fn plan(&self, withheld: &Withheld) -> Result<Plan, Failed> {
         match withheld {
             Withheld::WalWrite { transaction, .. } => Ok(Plan::of_wal(transaction)),
-            Withheld::Journal { dirty, .. } => {
+            Withheld::Journal { commit, .. } => {
                 let mut head = vec![0; crate::sqlite::header::SIZE];
                 self.store.read_with_overlay(0, &mut head)?;
                 let header = DatabaseHeader::parse(&head)?;
                 let pages = header.size_in_pages(self.store.size_with_overlay()?);
-                let numbers = match dirty {
-                    Some(dirty) => dirty.iter().map(|number| (*number, None)).collect(),
-                    None => (1..=pages).map(|number| (number, None)).collect(),
-                };
+                let numbers =
+                    commit.changed(pages).into_iter().map(|number| (number, None)).collect();
                 Ok(Plan { page_size: header.page_size, pages, numbers })
             }
         }
@@ -252,7 +248,7 @@ impl Database {
     }
 }
 
-fn wall_ms() -> i64 {
+pub(super) fn wall_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
 }
