@@ -7,3 +7,4 @@
 pub mod cluster;
 pub mod commit;
 pub mod core;
+pub mod mount;
