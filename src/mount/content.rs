@@ -57,9 +57,7 @@ impl Shared {
                         .files
                         .read(kind, Handle(handle.0), offset, len)
                         .map_err(|e| Errno::from_i32(e.0)),
-                    None => {
-                        Ok(self.texts.read(handle, offset, len, || special::position(&known)))
-                    }
+                    None => Ok(self.texts.read(handle, offset, len, || special::position(&known))),
                 }
             }
         }
@@ -148,12 +146,8 @@ impl Shared {
     }
 
     /// The database's file behind an inode: none of those that are made at each read.
-    pub(super) fn file(
-        &self,
-        inode: Option<Inode>,
-    ) -> Option<(Arc<super::tree::Known>, FileKind)> {
+    pub(super) fn file(&self, inode: Option<Inode>) -> Option<(Arc<super::tree::Known>, FileKind)> {
         let Inode::Part { slot, part } = inode? else { return None };
         Some((self.tree.of(slot)?, part.file()?))
     }
 }
-

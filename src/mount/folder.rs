@@ -83,11 +83,7 @@ impl Shared {
     pub(super) fn open_folder(&self, reply: ReplyOpen) {
         let handle = self.next_handle();
         let listing = Arc::new(self.list());
-        self.listings
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(handle.0, listing);
+        self.listings.0.lock().unwrap_or_else(PoisonError::into_inner).insert(handle.0, listing);
         reply.opened(handle, FopenFlags::empty());
     }
 

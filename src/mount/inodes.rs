@@ -30,10 +30,9 @@ impl Inode {
             Inode::Folder => Some(INodeNo::ROOT),
             Inode::Special(Special::Primary) => Some(INodeNo(2)),
             Inode::Special(Special::Lag) => Some(INodeNo(3)),
-            Inode::Part { slot, part } => slot
-                .checked_mul(PER_DATABASE)?
-                .checked_add(FIRST + part_number(part))
-                .map(INodeNo),
+            Inode::Part { slot, part } => {
+                slot.checked_mul(PER_DATABASE)?.checked_add(FIRST + part_number(part)).map(INodeNo)
+            }
         }
     }
 
@@ -44,8 +43,7 @@ impl Inode {
             3 => Some(Inode::Special(Special::Lag)),
             n => {
                 let n = n.checked_sub(FIRST)?;
-                let part =
-                    Part::ALL.into_iter().find(|p| part_number(*p) == n % PER_DATABASE)?;
+                let part = Part::ALL.into_iter().find(|p| part_number(*p) == n % PER_DATABASE)?;
                 Some(Inode::Part { slot: n / PER_DATABASE, part })
             }
         }

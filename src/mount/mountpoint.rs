@@ -87,9 +87,7 @@ fn stat(path: &Path) -> Result<io::Result<bool>, MountError> {
         .name("mount-point".into())
         .spawn(look)
         .map_err(|source| MountError::Look { path: path.to_owned(), source })?;
-    answered
-        .recv_timeout(ANSWER)
-        .map_err(|_| MountError::Unresponsive { path: path.to_owned() })
+    answered.recv_timeout(ANSWER).map_err(|_| MountError::Unresponsive { path: path.to_owned() })
 }
 
 fn check_empty(path: &Path) -> Result<(), MountError> {

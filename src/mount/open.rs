@@ -75,10 +75,7 @@ impl Shared {
 
     fn open_file(&self, known: &Known, kind: FileKind, write: bool) -> Result<FileHandle, Errno> {
         let handle = self.next_handle();
-        known
-            .files
-            .open(kind, Handle(handle.0), write)
-            .map_err(|e| Errno::from_i32(e.0))?;
+        known.files.open(kind, Handle(handle.0), write).map_err(|e| Errno::from_i32(e.0))?;
         Ok(handle)
     }
 
@@ -96,17 +93,16 @@ impl Shared {
             return reply.opened(handle, open_flags(Part::Shm));
         }
         if !known.files.exists(FileKind::Shm)
-            && let Err(error) =
-                known.files.create_file(FileKind::Shm, process::of_thread(thread))
+            && let Err(error) = known.files.create_file(FileKind::Shm, process::of_thread(thread))
         {
             return reply.error(Errno::from_i32(error.0));
         }
         let (shared, opened) = (self.clone(), known.clone());
-        let then = move |ready: Result<(), Errno>| {
-            match ready.and_then(|()| shared.open_file(&opened, FileKind::Shm, write)) {
-                Ok(handle) => reply.opened(handle, open_flags(Part::Shm)),
-                Err(error) => reply.error(error),
-            }
+        let then = move |ready: Result<(), Errno>| match ready
+            .and_then(|()| shared.open_file(&opened, FileKind::Shm, write))
+        {
+            Ok(handle) => reply.opened(handle, open_flags(Part::Shm)),
+            Err(error) => reply.error(error),
         };
         shm::when_opened(self, &known, Box::new(then));
     }
@@ -115,10 +111,10 @@ impl Shared {
         if !known.files.exists(FileKind::Shm) {
             return reply.error(Errno::ESTALE);
         }
-        let backing =
-            known.shm.backing(known.files.as_ref(), |file| reply.open_backing(file)).and_then(
-                |backing| Ok((self.open_file(known, FileKind::Shm, write)?, backing)),
-            );
+        let backing = known
+            .shm
+            .backing(known.files.as_ref(), |file| reply.open_backing(file))
+            .and_then(|backing| Ok((self.open_file(known, FileKind::Shm, write)?, backing)));
         match backing {
             Ok((handle, backing)) => {
                 reply.opened_passthrough(handle, FopenFlags::empty(), &backing);
@@ -157,7 +153,12 @@ impl Shared {
                     known.refer();
                     let flags = FopenFlags::empty();
                     reply.created_passthrough(
-                        &ttl, &attributes, GENERATION, handle, flags, &backing,
+                        &ttl,
+                        &attributes,
+                        GENERATION,
+                        handle,
+                        flags,
+                        &backing,
                     );
                 }
                 Err(error) => reply.error(error),
@@ -173,12 +174,7 @@ impl Shared {
         }
     }
 
-    fn make(
-        &self,
-        thread: u32,
-        name: &std::ffi::OsStr,
-        exclusive: bool,
-    ) -> Result<Created, Errno> {
+    fn make(&self, thread: u32, name: &std::ffi::OsStr, exclusive: bool) -> Result<Created, Errno> {
         let (base, part) = match names::parse(name) {
             Ok(Name::File(base, part)) => (base, part),
             Ok(Name::Special(_)) => return Err(Errno::EACCES),

@@ -75,8 +75,7 @@ impl Mount {
         };
         let tree = Tree::new(databases);
         let data = &config.statfs_path;
-        let shared =
-            Arc::new(Shared::new(tree, ownership, &config.path, data, config.passthrough));
+        let shared = Arc::new(Shared::new(tree, ownership, &config.path, data, config.passthrough));
         let session =
             Session::new(Filesystem(shared.clone()), &config.path, &options(config.allow_other))
                 .map_err(|source| MountError::Mount { path: config.path.clone(), source })?;
