@@ -106,7 +106,7 @@ fn check_empty(path: &Path) -> Result<(), MountError> {
     }
 }
 
-/// proc_pid_mountinfo(5): the fifth field is the mount point; after a field "-" come type, source
+/// `proc_pid_mountinfo(5)`: the fifth field is the mount point; after a field "-" come type, source
 /// and options. Blanks and backslashes are written in octal.
 fn is_ours(table: &str, path: &Path) -> bool {
     table.lines().any(|line| {

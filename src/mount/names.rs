@@ -118,17 +118,17 @@ mod tests {
         parse(OsStr::new(text))
     }
 
-    fn file(base: &str, part: Part) -> Result<Name, BadName> {
-        Ok(Name::File(DatabaseName::new(base).unwrap(), part))
+    fn file(base: &str, part: Part) -> Name {
+        Name::File(DatabaseName::new(base).unwrap(), part)
     }
 
     #[test]
     fn files_of_a_database_are_told_apart() {
-        assert_eq!(name("app.db"), file("app.db", Part::Database));
-        assert_eq!(name("app.db-journal"), file("app.db", Part::Journal));
-        assert_eq!(name("app.db-wal"), file("app.db", Part::Wal));
-        assert_eq!(name("app.db-shm"), file("app.db", Part::Shm));
-        assert_eq!(name("app.db-pos"), file("app.db", Part::Position));
+        assert_eq!(name("app.db"), Ok(file("app.db", Part::Database)));
+        assert_eq!(name("app.db-journal"), Ok(file("app.db", Part::Journal)));
+        assert_eq!(name("app.db-wal"), Ok(file("app.db", Part::Wal)));
+        assert_eq!(name("app.db-shm"), Ok(file("app.db", Part::Shm)));
+        assert_eq!(name("app.db-pos"), Ok(file("app.db", Part::Position)));
         assert_eq!(name(".primary"), Ok(Name::Special(Special::Primary)));
         assert_eq!(name(".lag"), Ok(Name::Special(Special::Lag)));
     }

@@ -1,8 +1,11 @@
 //! Opening, creating and closing files.
 
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
-use fuser::{Errno, FileHandle, FopenFlags, LockOwner, OpenAccMode, OpenFlags};
+use fuser::{BackingId, Errno, FileHandle, FopenFlags, LockOwner, OpenAccMode, OpenFlags};
 use fuser::{ReplyCreate, ReplyEmpty, ReplyOpen};
 
 use super::caching::{MADE_AT_READ, open_flags, time_to_live};
@@ -111,11 +114,7 @@ impl Shared {
         if !known.files.exists(FileKind::Shm) {
             return reply.error(Errno::ESTALE);
         }
-        let backing = known
-            .shm
-            .backing(known.files.as_ref(), |file| reply.open_backing(file))
-            .and_then(|backing| Ok((self.open_file(known, FileKind::Shm, write)?, backing)));
-        match backing {
+        match self.back_shm(known, write, |file| reply.open_backing(file)) {
             Ok((handle, backing)) => {
                 reply.opened_passthrough(handle, FopenFlags::empty(), &backing);
             }
@@ -123,14 +122,18 @@ impl Shared {
         }
     }
 
-    /// `open(O_CREAT)` of a name that was not there when the kernel looked.
-    pub(super) fn create(
+    fn back_shm(
         &self,
-        thread: u32,
-        name: &std::ffi::OsStr,
-        flags: OpenFlags,
-        reply: ReplyCreate,
-    ) {
+        known: &Known,
+        write: bool,
+        register: impl FnOnce(&File) -> io::Result<BackingId>,
+    ) -> Result<(FileHandle, Arc<BackingId>), Errno> {
+        let backing = known.shm.backing(known.files.as_ref(), register)?;
+        Ok((self.open_file(known, FileKind::Shm, write)?, backing))
+    }
+
+    /// `open(O_CREAT)` of a name that was not there when the kernel looked.
+    pub(super) fn create(&self, thread: u32, name: &OsStr, flags: OpenFlags, reply: ReplyCreate) {
         let write = flags.acc_mode() != OpenAccMode::O_RDONLY;
         let exclusive = flags.0 & libc::O_EXCL != 0;
         let made = match self.make(thread, name, exclusive) {
@@ -144,11 +147,7 @@ impl Shared {
         };
         let ttl = time_to_live(part);
         if part == Part::Shm {
-            let backing = known
-                .shm
-                .backing(known.files.as_ref(), |file| reply.open_backing(file))
-                .and_then(|backing| Ok((self.open_file(&known, kind, write)?, backing)));
-            match backing {
+            match self.back_shm(&known, write, |file| reply.open_backing(file)) {
                 Ok((handle, backing)) => {
                     known.refer();
                     let flags = FopenFlags::empty();
@@ -174,7 +173,7 @@ impl Shared {
         }
     }
 
-    fn make(&self, thread: u32, name: &std::ffi::OsStr, exclusive: bool) -> Result<Created, Errno> {
+    fn make(&self, thread: u32, name: &OsStr, exclusive: bool) -> Result<Created, Errno> {
         let (base, part) = match names::parse(name) {
             Ok(Name::File(base, part)) => (base, part),
             Ok(Name::Special(_)) => return Err(Errno::EACCES),

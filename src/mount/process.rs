@@ -7,7 +7,7 @@ pub(super) fn of_thread(thread: u32) -> u32 {
     status.ok().as_deref().and_then(group).unwrap_or(thread)
 }
 
-/// proc_pid_status(5): "Tgid: Thread group ID (i.e., Process ID)".
+/// `proc_pid_status(5)`: "Tgid: Thread group ID (i.e., Process ID)".
 fn group(status: &str) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
 }

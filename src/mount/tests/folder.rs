@@ -4,10 +4,10 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::fixture::{Fixture, until};
-use crate::core::Txid;
 
 fn errno<T: std::fmt::Debug>(result: std::io::Result<T>) -> i32 {
     result.unwrap_err().raw_os_error().unwrap()
@@ -30,6 +30,9 @@ fn the_folder_lists_what_is_there() {
     fs::write(fixture.file("b.db"), "").unwrap();
     fs::write(fixture.file("a.db"), "").unwrap();
     fs::write(fixture.file("a.db-wal"), "").unwrap();
+    // This test runs in a thread of its own, and FUSE names the thread.
+    let by = fixture.databases.database("a.db").created_by.load(Ordering::SeqCst);
+    assert_eq!(by, std::process::id());
     let all = [".lag", ".primary", "a.db", "a.db-pos", "a.db-wal", "b.db", "b.db-pos"];
     assert_eq!(names(&fixture), all);
     // More than one READDIR answers.
@@ -76,7 +79,6 @@ fn position_primary_and_lag_are_as_litefs_has_them() {
         assert_eq!(errno(fs::remove_file(fixture.file(name))), libc::EPERM, "{name}");
         assert_eq!(fs::metadata(fixture.file(name)).unwrap().mode() & 0o7777, 0o440, "{name}");
     }
-    assert_eq!(Txid(0xab).0, files.txid.load(Ordering::SeqCst));
 }
 
 #[test]
@@ -132,7 +134,11 @@ fn what_makes_no_database_is_refused() {
     let mode = |bits| fs::set_permissions(&app, fs::Permissions::from_mode(bits));
     mode(0o660).unwrap();
     chown(&app, Some(0), Some(0)).unwrap();
-    File::options().write(true).open(&app).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    let open = File::options().write(true).open(&app).unwrap();
+    open.set_modified(std::time::UNIX_EPOCH).unwrap();
+    // Answered at once, and mean nothing.
+    open.sync_all().unwrap();
+    File::open(&fixture.path).unwrap().sync_all().unwrap();
     assert_eq!(errno(mode(0o666)), libc::EPERM);
     assert_eq!(errno(chown(&app, Some(1), None)), libc::EPERM);
     assert_eq!(fs::metadata(&app).unwrap().mode() & 0o7777, 0o660);
@@ -177,6 +183,7 @@ fn a_database_that_was_made_anew_is_another_file() {
     fs::write(&app, "old").unwrap();
     let mut old = File::open(&app).unwrap();
     let before = fs::metadata(&app).unwrap().ino();
+    let files = Arc::downgrade(&fixture.databases.database("app.db"));
     fixture.databases.remove("app.db");
     // A name is believed for a second at most; opening looks again at once.
     assert_eq!(errno(File::open(&app)), libc::ENOENT);
@@ -188,6 +195,12 @@ fn a_database_that_was_made_anew_is_another_file() {
     let mut text = String::new();
     let _ = old.read_to_string(&mut text);
     assert_ne!(text, "new one");
+    assert!(files.upgrade().is_some(), "it is open");
+    drop(old);
+    until("nothing stands for it any more", || {
+        let _ = names(&fixture);
+        files.upgrade().is_none()
+    });
     fs::remove_file(&app).unwrap();
     assert!(!names(&fixture).contains(&"app.db".to_owned()));
 }

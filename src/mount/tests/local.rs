@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::commit::door::{
@@ -92,11 +92,13 @@ impl Databases for LocalDatabases {
     }
 }
 
-/// What the write path might do with the next write to a WAL.
+/// A write that is held: done when called with true, else refused.
+pub type Held = Box<dyn FnOnce(bool) + Send>;
+
+/// What the write path might do with the writes to a WAL.
 #[derive(Default)]
 pub struct Gate {
-    /// Held writes: how they are let go is sent here.
-    pub held: Mutex<Vec<Box<dyn FnOnce(bool) + Send>>>,
+    pub held: Mutex<Vec<Held>>,
     pub closed: AtomicBool,
 }
 
@@ -111,8 +113,11 @@ pub struct LocalFiles {
     pub gate: Arc<Gate>,
     pub cache: OnceLock<Arc<dyn KernelCache>>,
     pub through_mount: Mutex<Option<File>>,
-    /// Applications that have the shm open, counted from when the daemon had it.
+    /// The process that created the journal, the WAL or the shm last.
+    pub created_by: AtomicU32,
+    /// An application had the shm open before the daemon had.
     pub opened_too_early: AtomicBool,
+    /// Whether the shm is shared through the mount.
     pub through: AtomicBool,
 }
 
@@ -133,6 +138,7 @@ impl LocalFiles {
             gate: Arc::default(),
             cache: OnceLock::new(),
             through_mount: Mutex::default(),
+            created_by: AtomicU32::new(0),
             opened_too_early: AtomicBool::new(false),
             through: AtomicBool::new(true),
         }
@@ -221,7 +227,7 @@ impl DatabaseFiles for LocalFiles {
     }
 
     fn create_file(&self, kind: FileKind, pid: u32) -> Result<(), Errno> {
-        assert!(Path::new(&format!("/proc/{pid}/task/{pid}")).exists(), "a process, not a thread");
+        self.created_by.store(pid, Ordering::SeqCst);
         if self.exists(kind) { Ok(()) } else { self.make(kind) }
     }
 

@@ -2,12 +2,9 @@
 
 use super::fixture::{Fixture, Python, until};
 
-/// struct flock of Python: type, whence, start, length, pid (x86-64 and arm64 Linux).
-const ASK: &str = "def ask(kind, start, length):\n";
-
+/// Knows `struct flock` as 64-bit Linux has it: type, whence, start, length, process.
 fn with_lock_helpers(path: &str) -> Python {
     let mut python = Python::start();
-    let _ = ASK;
     python.run(&format!("f = os.open('{path}', os.O_RDWR | os.O_CREAT)"));
     python.run(
         "pack = lambda kind, start, length: struct.pack('hhqqi4x', kind, 0, start, length, 0)",

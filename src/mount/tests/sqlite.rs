@@ -88,8 +88,12 @@ fn rule_3_the_daemon_has_the_shm_before_any_application() {
         fixture.file("app.db")
     );
     let mut readers = [Python::start(), Python::start(), Python::start()];
-    readers.iter_mut().for_each(|r| r.send(&connect));
-    readers.iter_mut().for_each(|r| assert_eq!(r.answer(), ""));
+    for reader in &mut readers {
+        reader.send(&connect);
+    }
+    for reader in &mut readers {
+        assert_eq!(reader.answer(), "");
+    }
     let files = fixture.databases.database("app.db");
     assert!(!files.opened_too_early.load(Ordering::SeqCst));
     // What the applications map is what the daemon reads: wal.c, WalIndexHdr: iVersion.
