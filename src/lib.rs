@@ -12,5 +12,6 @@ pub mod core;
 pub mod locks;
 pub mod ltx;
 pub mod mesh;
+pub mod mount;
 pub mod sqlite;
 pub mod store;
