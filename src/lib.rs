@@ -8,3 +8,4 @@ pub mod cluster;
 pub mod commit;
 pub mod core;
 pub mod mesh;
+pub mod raft;
