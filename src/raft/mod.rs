@@ -16,18 +16,35 @@
 //! Knows of `core`, `cluster` and `mesh`. The only room that imports openraft; what is on disks
 //! and between nodes has types and versions of our own.
 
+mod append_stream;
+mod campaign;
+mod compact;
+mod error;
+mod links;
 mod log;
 mod machine;
+mod network;
+mod node;
+mod read_index;
 mod replica;
+mod serve;
 mod snapshot;
+mod snapshot_stream;
 mod staged;
 mod state_file;
+mod status;
 mod types;
+mod watch;
 mod wire;
 
-pub use log::LogError;
+pub use compact::Compaction;
+pub use error::{ProposeError, RaftError};
+pub use log::{LogConfig, LogError};
+pub use node::{Pending, RaftConfig, RaftNode};
 pub use replica::{Applied, IncomingDatabase, Replica, SnapshotDatabase};
+pub use serve::RaftHandlers;
 pub use staged::{NoStagedFiles, StagedFiles, StagedFolder, StagedName, StagedWriter, stage};
 pub use state_file::StateFileError;
+pub use status::{Leadership, PeerProgress, RaftStatus, Role};
 pub use types::{Member, Members};
 pub use wire::WireError;

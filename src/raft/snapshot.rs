@@ -21,7 +21,11 @@ enum Source {
     /// This node's own.
     Live(Arc<dyn Replica>),
     /// From another node.
-    Received(Spool, Vec<Received>),
+    Received {
+        databases: Vec<Received>,
+        /// Their files live as long as this.
+        _spool: Spool,
+    },
 }
 
 /// A database of a snapshot, before its bytes.
@@ -44,7 +48,7 @@ impl SnapshotData {
     }
 
     pub fn received(state: State, spool: Spool, databases: Vec<Received>) -> Self {
-        Self { state: Arc::new(state), source: Source::Received(spool, databases) }
+        Self { state: Arc::new(state), source: Source::Received { databases, _spool: spool } }
     }
 
     /// The databases, each opened when it is its turn. May block.
@@ -63,7 +67,7 @@ impl SnapshotData {
                     })
                 })))
             }
-            Source::Received(_, databases) => Ok(Box::new(databases.iter().map(|received| {
+            Source::Received { databases, .. } => Ok(Box::new(databases.iter().map(|received| {
                 let header = received.header.clone();
                 Ok(IncomingDatabase {
                     name: header.name,

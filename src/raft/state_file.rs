@@ -68,11 +68,6 @@ impl StateFile {
         *written = index;
         Ok(())
     }
-
-    /// The index that the file is as of.
-    pub fn index(&self) -> Option<u64> {
-        *self.index.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 fn encode(meta: &WireMeta, state: &State) -> Vec<u8> {
@@ -133,9 +128,8 @@ mod tests {
         state.pass(EntryId { term: 1, index: 5 });
         file.write(&meta(5), &state).unwrap();
         file.write(&meta(4), &State::default()).unwrap();
-        let (file, found) = StateFile::open(folder.path()).unwrap();
+        let (_, found) = StateFile::open(folder.path()).unwrap();
         assert_eq!(found, Some((meta(5), state)));
-        assert_eq!(file.index(), Some(5));
 
         let path = folder.path().join("state");
         let good = std::fs::read(&path).unwrap();
