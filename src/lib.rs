@@ -4,6 +4,7 @@
 //! rooms below it in this list.
 #![deny(unsafe_code)]
 
+pub mod capture;
 pub mod cluster;
 pub mod commit;
 pub mod core;
