@@ -29,7 +29,7 @@ pub use failure::{Exit, Failure};
 /// Where the configuration is when nothing else is said.
 pub(crate) const CONFIG_PATH: &str = "/etc/litefs-py/config.yml";
 
-/// `SQLite` on more than one machine.
+/// SQLite on more than one machine.
 #[derive(Debug, Parser)]
 #[command(name = "litefs-py", version, about, propagate_version = true)]
 pub struct Cli {

@@ -1,5 +1,6 @@
 //! `litefs-py status`: this node, and the cluster as it sees it.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::output::{json, or_dash, print, table, time};
@@ -71,7 +72,7 @@ fn text(status: &Status) -> String {
         text.push_str("not serving the databases\n");
     }
     for reason in status.stuck.iter().chain(&status.not_ready) {
-        text.push_str(&format!("not ready: {reason}\n"));
+        let _ = writeln!(text, "not ready: {reason}");
     }
     text.push('\n');
     let rows: Vec<_> = status

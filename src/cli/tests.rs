@@ -209,18 +209,19 @@ fn units_that_people_read() {
     assert_eq!(table(["A", ">B"], &rows), "A    B\nx    -\nyy  10\n");
 }
 
+#[derive(Debug, Parser)]
+struct NodeLine {
+    #[command(flatten)]
+    args: node::Args,
+}
+
 #[test]
 fn a_node_gets_a_checked_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.yml");
     fs::write(&path, "cluster: A\n").unwrap();
-    #[derive(Debug, Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: node::Args,
-    }
     let line = ["x", "--config", path.to_str().unwrap()];
-    let args = Line::try_parse_from(line).unwrap().args;
+    let args = NodeLine::try_parse_from(line).unwrap().args;
     let failure = node::run(&args, |_| async { Ok::<(), String>(()) }).unwrap_err();
     assert_eq!(failure.exit, Exit::Config);
     fs::write(&path, show(&example()).unwrap()).unwrap();

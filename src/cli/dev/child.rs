@@ -132,7 +132,11 @@ impl Process {
         let text = read().unwrap_or_else(|error: std::io::Error| format!("({error})"));
         let lines: Vec<&str> = text.lines().collect();
         let last = lines.len().saturating_sub(TAIL_LINES);
-        lines.get(last..).unwrap_or_default().iter().map(|line| format!("  | {line}\n")).collect()
+        lines
+            .get(last..)
+            .unwrap_or_default()
+            .iter()
+            .fold(String::new(), |all, line| all + "  | " + line + "\n")
     }
 }
 

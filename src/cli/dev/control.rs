@@ -19,7 +19,7 @@ const LINE_MAX: u64 = 64 << 10;
 const REQUEST_TIME: Duration = Duration::from_secs(2);
 
 /// In which a node should have stopped, started and caught up.
-const ANSWER_TIME: Duration = Duration::from_secs(180);
+const ANSWER_TIME: Duration = Duration::from_mins(3);
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -61,16 +61,9 @@ fn unescape(field: &[u8]) -> PathBuf {
             .then(|| after.get(..3))
             .flatten()
             .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        match octal {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
+        let (byte, taken) = octal.map_or((first, 0), |byte| (byte, 3));
+        bytes.push(byte);
+        rest = after.get(taken..).unwrap_or_default();
     }
     PathBuf::from(OsString::from_vec(bytes))
 }
