@@ -6,9 +6,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use crate::core::NodeId;
-use crate::mesh::{
-    CallError, Connection, FrameReceiver, FrameSender, Mesh, MeshError, Purpose,
-};
+use crate::mesh::{CallError, Connection, FrameReceiver, FrameSender, Mesh, MeshError, Purpose};
 
 /// Why something did not reach another node, or no answer came.
 #[derive(Debug, thiserror::Error)]
@@ -106,16 +104,16 @@ impl Sender for FrameSender {
     }
 
     fn close(self: Box<Self>) -> BoxFuture<'static, Result<(), LinkError>> {
-        Box::pin(async move {
-            (*self).close().await.map_err(|error| LinkError::new(error.to_string()))
-        })
+        Box::pin(
+            async move { (*self).close().await.map_err(|error| LinkError::new(error.to_string())) },
+        )
     }
 }
 
 impl Receiver for FrameReceiver {
     fn receive(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, LinkError>> {
-        Box::pin(async move {
-            self.recv().await.map_err(|error| LinkError::new(error.to_string()))
-        })
+        Box::pin(
+            async move { self.recv().await.map_err(|error| LinkError::new(error.to_string())) },
+        )
     }
 }

@@ -11,9 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use openraft::errors::{
-    NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable,
-};
+use openraft::OptionalSend;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{
     Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential,
 };
@@ -22,7 +21,6 @@ use openraft::raft::{
     TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::type_config::alias::SnapshotOf;
-use openraft::OptionalSend;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -197,10 +195,9 @@ impl WireTransferred {
     pub fn of(response: &TransferLeaderResponse<Types>) -> Self {
         match response {
             Ok(()) => Self::Ok,
-            Err(TransferLeaderError::VoteChanged { expected, actual }) => Self::VoteChanged {
-                expected: WireVote::of(expected),
-                actual: WireVote::of(actual),
-            },
+            Err(TransferLeaderError::VoteChanged { expected, actual }) => {
+                Self::VoteChanged { expected: WireVote::of(expected), actual: WireVote::of(actual) }
+            }
             Err(TransferLeaderError::LogNotFlushed { expected, actual }) => Self::NotFlushed {
                 expected: expected.as_ref().map(entry_id),
                 actual: actual.as_ref().map(entry_id),

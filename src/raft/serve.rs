@@ -77,7 +77,8 @@ impl Services {
         super::snapshot::Spool::new(&self.folder, self.spools.fetch_add(1, Ordering::Relaxed))
     }
 
-    async fn answer(&self, from: u64, method: u8, request: &[u8]) -> Result<Bytes, String> {
+    /// Answers a call.
+    pub async fn answer(&self, from: u64, method: u8, request: &[u8]) -> Result<Bytes, String> {
         let raft = self.raft().map_err(text)?;
         match method {
             method::APPEND => {

@@ -101,10 +101,11 @@ async fn without_a_quorum_nothing_is_answered_as_done() {
     // What was in the log, unanswered, is committed when a quorum is back.
     let other = NodeId(leader.0 % 3 + 1);
     world.start(other).await;
-    let leader = world.leader().await;
-    world.converged(leader).await;
-    let database = world.running[&leader].replica.databases().into_values().next().unwrap();
-    assert_eq!(database.bytes.len(), 101);
+    until("the entry that waited", || async {
+        let database = world.running[&other].replica.databases().into_values().next();
+        database.filter(|database| database.bytes.len() == 101)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

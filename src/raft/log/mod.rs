@@ -188,13 +188,9 @@ impl Log {
             on_fatal,
             config,
         });
-        let janitor = JanitorJobs::start(
-            Arc::clone(&disk),
-            config.segment,
-            found.spares,
-            config.background,
-        )
-        .map_err(io("tidy the files"))?;
+        let janitor =
+            JanitorJobs::start(Arc::clone(&disk), config.segment, found.spares, config.background)
+                .map_err(io("tidy the files"))?;
         let writer = writer::writer(Arc::clone(&shared), disk, janitor, found.active)
             .map_err(io("begin a segment"))?;
         let thread = std::thread::Builder::new()

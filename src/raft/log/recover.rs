@@ -83,8 +83,7 @@ pub fn recover(disk: &dyn Disk) -> Result<Recovered, LogError> {
                 end
             }
             None => {
-                let end =
-                    replay.segment(number, &bytes, header.nonce, usize::MAX, &mut segment)?;
+                let end = replay.segment(number, &bytes, header.nonce, usize::MAX, &mut segment)?;
                 cut(&name, &*segment.file, &bytes, header.nonce, end)?;
                 active = Some(Active { number, nonce: header.nonce, end });
                 end
@@ -172,8 +171,7 @@ impl Replay {
         while offset < limit {
             let Some(record) = read_record(bytes, nonce, offset) else { break };
             let place = Place { segment: number, offset: offset as u32 };
-            self.record(&record, place)
-                .map_err(|why| damaged(&file_name(number), offset, &why))?;
+            self.record(&record, place).map_err(|why| damaged(&file_name(number), offset, &why))?;
             if record.kind == Kind::Entry {
                 segment.last_index =
                     segment.last_index.max(self.slots.back().map(|slot| slot.id.index));
@@ -209,9 +207,10 @@ impl Replay {
                 let entry: WireEntry = decode_body("an entry", record.body).map_err(text)?;
                 // The first may have any index: those before it were in segments that are gone,
                 // and the purge of them follows.
-                let follows = self.slots.back().is_none_or(|last| {
-                    last.id.index.checked_add(1) == Some(entry.id.index)
-                });
+                let follows = self
+                    .slots
+                    .back()
+                    .is_none_or(|last| last.id.index.checked_add(1) == Some(entry.id.index));
                 if !follows {
                     return Err(format!("entry {} does not follow the one before", entry.id.index));
                 }

@@ -77,7 +77,8 @@ pub fn writer(
             let segment = shared.state().segments.get(&active.number).map(|segment| {
                 (Arc::clone(&segment.file), usize::try_from(segment.len).unwrap_or(usize::MAX))
             });
-            let (file, len) = segment.ok_or_else(|| io::Error::other("the segment is not there"))?;
+            let (file, len) =
+                segment.ok_or_else(|| io::Error::other("the segment is not there"))?;
             Current {
                 number: active.number,
                 nonce: active.nonce,
