@@ -7,5 +7,6 @@
 pub mod cluster;
 pub mod commit;
 pub mod core;
+pub mod locks;
 pub mod mesh;
 pub mod raft;

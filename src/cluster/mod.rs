@@ -19,8 +19,12 @@ mod encoding;
 pub mod invariants;
 mod state;
 mod verdicts;
+mod write_locks;
 
 pub use command::{Command, Commit, Payload, Refusal, Verdict};
 pub use encoding::DecodeError;
 pub use state::{DatabaseState, Effect, State};
 pub use verdicts::KEPT_VERDICTS;
+pub use write_locks::{
+    Action, LockStatus, RESERVATION, Reclaimed, Ticket, WriteLocks, WriteLocksStatus,
+};

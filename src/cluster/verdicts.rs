@@ -19,13 +19,13 @@ type Number = (Boot, u64);
 
 /// The verdicts on the transactions of one node, the last [`KEPT_VERDICTS`] of them.
 ///
-/// Every kept number is above the highest forgotten one, so that a number is either kept, or new,
-/// or at or below that mark and then never judged again. Without the mark a transaction whose
-/// verdict was dropped could be accepted a second time (one-history).
+/// Once that many are kept there are always that many, and the lowest kept number only rises. So
+/// everything below it is forgotten, for good: it was decided and dropped, or came far too late,
+/// and is never judged (again). Otherwise a transaction whose verdict was dropped could be
+/// accepted a second time (one-history).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct NodeVerdicts {
     kept: BTreeMap<Number, Verdict>,
-    forgotten: Option<Number>,
 }
 
 impl NodeVerdicts {
@@ -35,36 +35,25 @@ impl NodeVerdicts {
         self.kept
             .get(&number)
             .copied()
-            .or_else(|| self.is_too_old(number).then_some(Verdict::Refused(Refusal::Forgotten)))
+            .or_else(|| self.is_forgotten(number).then_some(Verdict::Refused(Refusal::Forgotten)))
     }
 
-    /// At or below the mark, or about to be: in a full table a number below all the others would
-    /// be the next to go, and its verdict would change right after it was given.
-    fn is_too_old(&self, number: Number) -> bool {
-        self.forgotten.is_some_and(|mark| number <= mark)
-            || (self.kept.len() >= KEPT_VERDICTS
-                && self.kept.first_key_value().is_some_and(|(lowest, _)| number < *lowest))
+    fn is_forgotten(&self, number: Number) -> bool {
+        self.kept.len() >= KEPT_VERDICTS
+            && self.kept.first_key_value().is_some_and(|(lowest, _)| number < *lowest)
     }
 
     /// Keeps a verdict on a transaction that [`Self::get`] had none on. The oldest makes room.
     pub(super) fn keep(&mut self, id: TransactionId, verdict: Verdict) {
         self.kept.insert((id.boot, id.sequence), verdict);
         while self.kept.len() > KEPT_VERDICTS {
-            let Some((number, _)) = self.kept.pop_first() else { break };
-            self.forgotten = self.forgotten.max(Some(number));
+            self.kept.pop_first();
         }
     }
 
     /// Whether this could have been made by [`Self::keep`]; what was read from a disk may not.
     pub(super) fn is_consistent(&self) -> bool {
         self.kept.len() <= KEPT_VERDICTS
-            && match (self.forgotten, self.kept.first_key_value()) {
-                (Some(mark), Some((lowest, _))) => {
-                    mark < *lowest && self.kept.len() == KEPT_VERDICTS
-                }
-                (Some(_), None) => false,
-                (None, _) => true,
-            }
     }
 }
 
@@ -113,5 +102,13 @@ mod tests {
         verdicts.keep(id(3, 1), accepted(2));
         assert_eq!(verdicts.get(id(1, 99)), FORGOTTEN);
         assert_eq!(verdicts.get(id(1, 100)), FORGOTTEN);
+    }
+    #[test]
+    fn more_than_are_ever_kept_are_not_believed() {
+        let kept = (0..KEPT_VERDICTS as u64).map(|n| ((Boot(1), n), accepted(n))).collect();
+        let mut verdicts = NodeVerdicts { kept };
+        assert!(verdicts.is_consistent());
+        verdicts.kept.insert((Boot(2), 0), accepted(0));
+        assert!(!verdicts.is_consistent());
     }
 }

@@ -42,3 +42,6 @@ pub struct Violation {
     pub invariant: &'static str,
     pub what: String,
 }
+
+#[cfg(test)]
+mod tests;
