@@ -16,15 +16,15 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::durable;
 use super::names::{self, IdentityNameError};
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY: Duration = Duration::from_hours(24);
 /// Ten years: who loses the CA's key must build a new cluster, so it should not run out.
-const CA_VALIDITY: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+const CA_VALIDITY: Duration = Duration::from_hours(3650 * 24);
 /// Two years.
-const NODE_VALIDITY: Duration = Duration::from_secs(730 * 24 * 60 * 60);
+const NODE_VALIDITY: Duration = Duration::from_hours(730 * 24);
 /// Certificates begin in the past, for nodes whose clocks are behind.
 const BACKDATED: Duration = DAY;
 /// What the year 4000 is from 1970: no clock may bring the dates out of what X.509 can write.
-const LATEST: Duration = Duration::from_secs(64_060_588_800);
+const LATEST: Duration = Duration::from_hours(17_794_608);
 
 const CA_CERTIFICATE: &str = "ca.crt";
 const CA_KEY: &str = "ca.key";
@@ -209,4 +209,93 @@ fn write(folder: &Path, name: &str, mode: u32, pem: &str) -> Result<(), CaError>
 fn read(folder: &Path, name: &str) -> Result<String, CaError> {
     let path = folder.join(name);
     fs::read_to_string(&path).map_err(|source| CaError::File { what: "read", path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn validity(pem: &str) -> (i64, i64) {
+        let der = first_certificate(pem).expect("PEM");
+        let (_, parsed) = X509Certificate::from_der(&der).expect("a certificate");
+        (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp())
+    }
+
+    #[test]
+    fn certificates_hold_from_yesterday_for_their_years() {
+        let ca = Ca::create("test").expect("a CA");
+        let identity = ca.issue("node1").expect("an identity");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs();
+        let now = i64::try_from(now).expect("fits");
+        let day = 24 * 60 * 60;
+        for (pem, days) in [(ca.certificate_pem(), 3650), (&identity.chain_pem, 730)] {
+            let (from, to) = validity(pem);
+            assert!((from - (now - day)).abs() < 100, "{from}");
+            assert!((to - (now + days * day)).abs() < 100, "{to}");
+        }
+        let expires = identity.expires().expect("a date");
+        let left = expires.duration_since(SystemTime::now()).expect("in the future");
+        assert!(left + DAY > NODE_VALIDITY && left <= NODE_VALIDITY);
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_keys_are_private() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path();
+        let ca = Ca::create("Test-1").expect("a CA");
+        ca.write(path).expect("written");
+        let identity = ca.issue("node1").expect("an identity");
+        identity.write(path).expect("written");
+        // Again, over what is there, and over the remains of a crash with an open mode.
+        fs::write(path.join(".ca.key.tmp"), "half").expect("written");
+        ca.write(path).expect("written");
+
+        let again = Ca::read(path).expect("read");
+        assert_eq!(again.cluster(), "test-1");
+        assert_eq!(again.certificate_pem(), ca.certificate_pem());
+        assert_eq!(read_ca_certificate(path).expect("read"), ca.certificate_pem());
+        let read = Identity::read(path).expect("read");
+        assert_eq!((read.chain_pem, read.key_pem), (identity.chain_pem, identity.key_pem));
+        for key in [CA_KEY, NODE_KEY] {
+            let mode = fs::metadata(path.join(key)).expect("there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{key}");
+        }
+        assert_eq!(fs::read_dir(path).expect("a folder").count(), 4, "no temporary file is left");
+    }
+
+    #[test]
+    fn bad_files_are_errors() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path();
+        assert!(matches!(Ca::read(path), Err(CaError::File { what: "read", .. })));
+        Ca::create("test").expect("a CA").write(path).expect("written");
+        let other = Ca::create("test").expect("a CA");
+        fs::write(path.join(CA_KEY), other.issuer.key().serialize_pem()).expect("written");
+        assert!(matches!(Ca::read(path), Err(CaError::KeyMismatch)));
+        fs::write(path.join(CA_KEY), "rubbish").expect("written");
+        assert!(matches!(Ca::read(path), Err(CaError::Unreadable { .. })));
+        fs::write(path.join(CA_CERTIFICATE), [0xff; 9]).expect("written");
+        assert!(Ca::read(path).is_err());
+    }
+
+    #[test]
+    fn names_are_checked_and_the_longest_ones_work() {
+        assert!(matches!(Ca::create("two words"), Err(CaError::Name(_))));
+        let long = "x".repeat(63);
+        let ca = Ca::create(&long).expect("a CA");
+        assert!(matches!(ca.issue("a.b"), Err(CaError::Name(_))));
+        ca.issue(&long).expect("an identity");
+        let folder = tempfile::tempdir().expect("a folder");
+        ca.write(folder.path()).expect("written");
+        assert_eq!(Ca::read(folder.path()).expect("read").cluster(), long);
+    }
+
+    #[test]
+    fn keys_are_not_logged() {
+        let ca = Ca::create("test").expect("a CA");
+        let identity = ca.issue("node1").expect("an identity");
+        assert!(!format!("{ca:?} {identity:?}").contains("PRIVATE"));
+    }
 }

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::wire::{HEAD_MAX, Message};
 use super::{CallError, Connection, FrameError, FrameReceiver, FrameSender, Purpose};
 use crate::core::NodeId;
 
 const PING_EVERY: Duration = Duration::from_secs(1);
-/// Pings are answered at once: so long a silence means a frozen process or a lost host. (Raft's
-/// heartbeats notice sooner; this is for getting a working connection again.)
+/// The other side pings too, whatever else it does: so long without a byte means a frozen process
+/// or a lost host. (Raft's heartbeats notice sooner; this is for getting a working connection
+/// again.)
 const SILENCE: Duration = Duration::from_secs(3);
 /// Calls that wait for the connection. Callers wait when it is full.
 const QUEUE: usize = 1024;
@@ -91,6 +92,12 @@ impl Caller {
     /// The longest request or answer, in bytes.
     pub(super) const MAX: usize = Purpose::Rpc.max_frame() - HEAD_MAX;
 
+    /// How many wait for an answer.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.lock().as_ref().map_or(0, HashMap::len)
+    }
+
     /// One call, until `deadline`, which is `waited` from when it began.
     /// `None`: the connection was gone before it could be sent.
     pub(super) async fn call(
@@ -136,35 +143,36 @@ impl Driver {
                 Ok(()) => "no longer used".to_owned(),
                 Err(error) => error.to_string(),
             },
-            () = ping(pings) => "no longer used".to_owned(),
+            () = ping(pings, || Message::Ping) => "no longer used".to_owned(),
         }
     }
 }
 
-async fn ping(queue: mpsc::Sender<Message>) {
+/// Lets the other side know every second that this one lives.
+pub(super) async fn ping<T>(queue: mpsc::Sender<T>, ping: impl Fn() -> T) {
     loop {
         tokio::time::sleep(PING_EVERY).await;
-        // A full queue says that the connection is busy: then the answers show that it lives.
-        if let Err(mpsc::error::TrySendError::Closed(_)) = queue.try_send(Message::Ping) {
+        // A full queue says that there is something else to send.
+        if let Err(mpsc::error::TrySendError::Closed(_)) = queue.try_send(ping()) {
             return;
         }
     }
 }
 
 async fn read_answers(mut receiver: FrameReceiver, waiting: &Waiting) -> String {
+    receiver.silence = Some(SILENCE);
     loop {
-        let frame = match timeout(SILENCE, receiver.recv()).await {
-            Ok(Ok(Some(frame))) => frame,
-            Ok(Ok(None)) => return "ended by the other side".to_owned(),
-            Ok(Err(error)) => return error.to_string(),
-            Err(_) => return format!("silent for {SILENCE:?}"),
+        let frame = match receiver.recv().await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return "ended by the other side".to_owned(),
+            Err(error) => return error.to_string(),
         };
         let message = Message::decode(frame);
         let id = match &message {
             Some(
                 Message::Answer { id, .. } | Message::Failure { id, .. } | Message::Busy { id },
             ) => *id,
-            Some(Message::Pong) => continue,
+            Some(Message::Ping) => continue,
             _ => return "it sent something that is no answer".to_owned(),
         };
         // Nobody waits any more: too late, or never asked.

@@ -19,8 +19,8 @@ const GATHER: usize = 16 << 10;
 /// How long the other side may take for a frame: this, and a second for each MiB. Slower is dead.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn patience(bytes: usize) -> Duration {
-    PATIENCE + Duration::from_secs((bytes >> 20) as u64)
+fn limit(patience: Duration, bytes: usize) -> Duration {
+    patience + Duration::from_secs((bytes >> 20) as u64)
 }
 
 /// Why a connection is of no more use.
@@ -30,6 +30,8 @@ pub enum FrameError {
     TooLong { len: usize, max: usize },
     #[error("a frame stood still for more than {0:?}")]
     Stalled(Duration),
+    #[error("the other side was silent for more than {0:?}")]
+    Silent(Duration),
     #[error("the connection ended within a frame")]
     Cut,
     #[error("an earlier send was given up half-way")]
@@ -52,9 +54,16 @@ impl Connection {
             sender: FrameSender {
                 io: BufWriter::with_capacity(GATHER, write),
                 max,
+                patience: PATIENCE,
                 halfway: false,
             },
-            receiver: FrameReceiver { io: read, decoder: Decoder::new(max), began: None },
+            receiver: FrameReceiver {
+                io: read,
+                decoder: Decoder::new(max),
+                patience: PATIENCE,
+                silence: None,
+                began: None,
+            },
         }
     }
 
@@ -71,6 +80,7 @@ impl Connection {
 pub struct FrameSender {
     io: BufWriter<WriteHalf<TlsStream<TcpStream>>>,
     max: usize,
+    pub(super) patience: Duration,
     /// Set while a write is under way: if it is still set at the next, that one was dropped in
     /// the middle, and what follows would be read as its rest.
     halfway: bool,
@@ -109,7 +119,7 @@ impl FrameSender {
             io.write_all(head).await?;
             io.write_all(body).await
         };
-        let limit = patience(len);
+        let limit = limit(self.patience, len);
         timeout(limit, write).await.map_err(|_| FrameError::Stalled(limit))??;
         self.halfway = false;
         Ok(())
@@ -118,7 +128,8 @@ impl FrameSender {
     /// Sends what was fed.
     pub async fn flush(&mut self) -> Result<(), FrameError> {
         self.begin()?;
-        timeout(PATIENCE, self.io.flush()).await.map_err(|_| FrameError::Stalled(PATIENCE))??;
+        let limit = limit(self.patience, GATHER);
+        timeout(limit, self.io.flush()).await.map_err(|_| FrameError::Stalled(limit))??;
         self.halfway = false;
         Ok(())
     }
@@ -126,9 +137,8 @@ impl FrameSender {
     /// Ends the stream in order: the other side receives `None`.
     pub async fn close(mut self) -> Result<(), FrameError> {
         self.flush().await?;
-        timeout(PATIENCE, self.io.shutdown())
-            .await
-            .map_err(|_| FrameError::Stalled(PATIENCE))??;
+        let limit = limit(self.patience, GATHER);
+        timeout(limit, self.io.shutdown()).await.map_err(|_| FrameError::Stalled(limit))??;
         Ok(())
     }
 
@@ -146,6 +156,9 @@ impl FrameSender {
 pub struct FrameReceiver {
     io: ReadHalf<TlsStream<TcpStream>>,
     decoder: Decoder,
+    pub(super) patience: Duration,
+    /// The longest time without a byte, for those who know that the other side has some to say.
+    pub(super) silence: Option<Duration>,
     /// When the frame that is under way began to arrive.
     began: Option<Instant>,
 }
@@ -168,15 +181,16 @@ impl FrameReceiver {
             }
             let begun = self.decoder.begun;
             let read = self.io.read_buf(self.decoder.room());
-            let received = match begun {
+            let stalled = begun.map(|len| {
+                let limit = limit(self.patience, len);
+                let spent = self.began.get_or_insert_with(Instant::now).elapsed();
+                (limit.saturating_sub(spent), FrameError::Stalled(limit))
+            });
+            let silent = self.silence.map(|limit| (limit, FrameError::Silent(limit)));
+            let first = stalled.into_iter().chain(silent).min_by_key(|(left, _)| *left);
+            let received = match first {
                 None => read.await?,
-                Some(len) => {
-                    let limit = patience(len);
-                    let spent = self.began.get_or_insert_with(Instant::now).elapsed();
-                    timeout(limit.saturating_sub(spent), read)
-                        .await
-                        .map_err(|_| FrameError::Stalled(limit))??
-                }
+                Some((left, error)) => timeout(left, read).await.map_err(|_| error)??,
             };
             if received == 0 {
                 return if self.decoder.is_empty() { Ok(None) } else { Err(FrameError::Cut) };
@@ -228,5 +242,87 @@ impl Decoder {
             self.buffer = BytesMut::new();
         }
         Ok(Some(frame))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frames() -> impl Strategy<Value = Vec<Vec<u8>>> {
+        proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..20)
+    }
+
+    fn encode(frames: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for frame in frames {
+            bytes.extend(u32::try_from(frame.len()).expect("short").to_be_bytes());
+            bytes.extend(frame);
+        }
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn frames_come_out_as_they_went_in_however_they_are_split(
+            frames in frames(),
+            pieces in proptest::collection::vec(1usize..400, 1..50),
+        ) {
+            let bytes = encode(&frames);
+            let mut decoder = Decoder::new(300);
+            let mut out = Vec::new();
+            let mut rest = &bytes[..];
+            for piece in pieces.iter().cycle() {
+                while let Some(frame) = decoder.next().expect("short enough") {
+                    out.push(frame.to_vec());
+                }
+                prop_assert_eq!(decoder.begun.is_some(), !decoder.is_empty());
+                if rest.is_empty() {
+                    break;
+                }
+                let (now, later) = rest.split_at((*piece).min(rest.len()));
+                decoder.room().extend_from_slice(now);
+                rest = later;
+            }
+            prop_assert_eq!(out, frames);
+            prop_assert!(decoder.is_empty());
+        }
+
+        #[test]
+        fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            let mut decoder = Decoder::new(1 << 16);
+            decoder.room().extend_from_slice(&bytes);
+            let mut out = 0;
+            while let Ok(Some(frame)) = decoder.next() {
+                out += frame.len() + HEADER;
+            }
+            prop_assert!(out <= bytes.len());
+        }
+    }
+
+    #[test]
+    fn a_giant_is_refused_from_its_header_and_stays_refused() {
+        let mut decoder = Decoder::new(1000);
+        decoder.room().extend_from_slice(&1001u32.to_be_bytes());
+        let capacity = decoder.buffer.capacity();
+        for _ in 0..2 {
+            let refused = decoder.next().expect_err("too long");
+            assert!(matches!(refused, FrameError::TooLong { len: 1001, max: 1000 }));
+        }
+        assert_eq!(decoder.buffer.capacity(), capacity);
+    }
+
+    #[test]
+    fn memory_follows_what_arrived_and_is_given_back() {
+        let max = 16 << 20;
+        let mut decoder = Decoder::new(max);
+        decoder.room().extend_from_slice(&u32::try_from(max).expect("fits").to_be_bytes());
+        assert!(decoder.next().expect("allowed").is_none());
+        assert!(decoder.room().capacity() < 1 << 16);
+        decoder.room().extend_from_slice(&vec![0; max]);
+        assert_eq!(decoder.next().expect("allowed").expect("whole").len(), max);
+        assert!(decoder.room().capacity() < 1 << 16);
     }
 }

@@ -147,7 +147,9 @@ impl Mesh {
     /// [`MeshError::Refused`] if nobody listens there; others as they say.
     pub async fn connect(&self, to: NodeId, purpose: Purpose) -> Result<Connection, MeshError> {
         let link = self.link(to).ok_or(MeshError::UnknownPeer(to))?;
-        self.inner.shared.dialer().dial(&link.peer, &link.resolved, purpose).await
+        let (peer, resolved) = (link.peer.clone(), Arc::clone(&link.resolved));
+        drop(link);
+        self.inner.shared.dialer().dial(&peer, &resolved, purpose).await
     }
 
     /// A call with an answer, over the connection that is kept. Waits for that connection if
@@ -168,7 +170,6 @@ impl Mesh {
         }
         let link = self.link(to).ok_or(CallError::UnknownPeer(to))?;
         let mut state = link.state.clone();
-        // Not kept over the wait: if the peer is removed, its connection must end.
         drop(link);
         let deadline = Instant::now() + timeout;
         loop {
@@ -206,6 +207,7 @@ impl Mesh {
         self.link(node)?.state.borrow().kind()
     }
 
+    /// Not to be kept over a wait: if the peer is removed, its connection must end.
     fn link(&self, node: NodeId) -> Option<Arc<Link>> {
         self.links().get(&node).map(Arc::clone)
     }

@@ -1,7 +1,7 @@
 //! What the frames of an `rpc` connection say. Calls go one way only: from the dialer.
 //!
 //! A kind (1 byte), then: *call*: id (8 bytes, big-endian), method (1 byte), request. *Answer*,
-//! *failure* (a text), *busy*: id, body. *Ping*, *pong*: nothing.
+//! *failure* (a text), *busy*: id, body. *Ping*, both ways, unasked and unanswered: nothing.
 
 use bytes::{Buf, Bytes};
 
@@ -10,7 +10,6 @@ const ANSWER: u8 = 2;
 const FAILURE: u8 = 3;
 const BUSY: u8 = 4;
 const PING: u8 = 5;
-const PONG: u8 = 6;
 
 /// The most bytes before the body.
 pub(super) const HEAD_MAX: usize = 10;
@@ -22,7 +21,6 @@ pub(super) enum Message {
     Failure { id: u64, text: Bytes },
     Busy { id: u64 },
     Ping,
-    Pong,
 }
 
 impl Message {
@@ -38,7 +36,6 @@ impl Message {
             Message::Failure { id, text } => (FAILURE, Some(*id), text),
             Message::Busy { id } => (BUSY, Some(*id), &[]),
             Message::Ping => (PING, None, &[]),
-            Message::Pong => (PONG, None, &[]),
         };
         head[0] = kind;
         if let Some(id) = id {
@@ -55,10 +52,8 @@ impl Message {
     /// `None`: no message of this protocol.
     pub(super) fn decode(mut frame: Bytes) -> Option<Message> {
         let kind = frame.try_get_u8().ok()?;
-        match kind {
-            PING => return Some(Message::Ping),
-            PONG => return Some(Message::Pong),
-            _ => {}
+        if kind == PING {
+            return Some(Message::Ping);
         }
         let id = frame.try_get_u64().ok()?;
         match kind {
@@ -92,7 +87,6 @@ mod tests {
             (any::<u64>(), body()).prop_map(|(id, text)| Message::Failure { id, text }),
             any::<u64>().prop_map(|id| Message::Busy { id }),
             Just(Message::Ping),
-            Just(Message::Pong),
         ]
     }
 

@@ -2,8 +2,8 @@
 
 mod calls;
 mod doors;
-mod frames;
 mod peers;
+mod raw;
 mod streams;
 
 use std::future::Future;
@@ -83,7 +83,7 @@ impl StreamHandler for ToTest {
     fn accept(&self, from: NodeId, connection: Connection) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let _ = self.0.send((from, connection));
-            std::future::pending().await
+            std::future::pending::<()>().await;
         })
     }
 }
