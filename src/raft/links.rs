@@ -80,13 +80,14 @@ impl Links for Mesh {
 
     fn stream(&self, to: u64, purpose: Purpose) -> BoxFuture<'_, Result<Stream, LinkError>> {
         Box::pin(async move {
-            let connection = self.connect(NodeId(to), purpose).await.map_err(unreachable)?;
+            let connection = self.connect(NodeId(to), purpose).await;
+            let connection = connection.map_err(|error| unreachable(&error))?;
             Ok(Stream::from(connection))
         })
     }
 }
 
-fn unreachable(error: MeshError) -> LinkError {
+fn unreachable(error: &MeshError) -> LinkError {
     LinkError { unreachable: true, why: error.to_string() }
 }
 

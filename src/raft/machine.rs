@@ -33,7 +33,7 @@ pub(super) struct Now {
 
 impl Now {
     fn meta(&self) -> SnapshotMeta {
-        SnapshotMeta { last_log_id: self.applied.clone(), last_membership: self.membership.clone() }
+        SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() }
     }
 }
 
@@ -130,7 +130,7 @@ impl Machine {
                 }
                 Payload::Membership(membership) => {
                     state.pass(id);
-                    now.membership = StoredMembership::new(Some(entry.log_id.clone()), membership);
+                    now.membership = StoredMembership::new(Some(entry.log_id), membership);
                     (None, None)
                 }
                 Payload::Normal(proposal) => {
@@ -153,7 +153,7 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
         let now = self.0.lock();
-        Ok((now.applied.clone(), now.membership.clone()))
+        Ok((now.applied, now.membership.clone()))
     }
 
     async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
@@ -180,7 +180,7 @@ impl RaftStateMachine<Types> for Machine {
     ) -> Result<(), io::Error> {
         let now = Now {
             state: Arc::clone(&snapshot.state),
-            applied: meta.last_log_id.clone(),
+            applied: meta.last_log_id,
             membership: meta.last_membership.clone(),
         };
         let Some(applied) = now.applied.as_ref().map(entry_id) else { return Ok(()) };

@@ -10,6 +10,7 @@ use rand::{Rng, SeedableRng};
 
 use super::disk::Folder;
 use super::recover::{Recovered, recover};
+use super::segments::parse_name;
 use super::sim::{SimDisk, Tear};
 use super::*;
 use crate::cluster::{Command, Commit, Payload};
@@ -33,7 +34,7 @@ fn command(sequence: u64, payload: Payload) -> Command {
     })
 }
 
-fn entry(term: u64, index: u64, bytes: usize) -> Entry {
+pub fn entry(term: u64, index: u64, bytes: usize) -> Entry {
     let payload = Payload::Inline(vec![index as u8; bytes].into());
     let proposal = Proposal(command(term << 32 | index, payload));
     Entry::new_normal(log_id(EntryId { term, index }), proposal)
@@ -48,7 +49,7 @@ fn open_with(disk: &SimDisk, on_fatal: OnFatal) -> Result<Log, LogError> {
 }
 
 /// A call that waits until it is acknowledged; whether it was.
-fn wait(call: impl FnOnce(Done) -> io::Result<()>) -> bool {
+pub fn wait(call: impl FnOnce(Done) -> io::Result<()>) -> bool {
     let (sender, receiver) = mpsc::channel();
     let begun = call(Box::new(move |result| {
         let _ = sender.send(result.is_ok());
@@ -102,7 +103,7 @@ fn run(disk: &SimDisk, seed: u64, rounds: usize) -> Run {
                 // A truncation is acknowledged by what comes after it.
                 let keep = rng.random_range(0..model.entries.len());
                 let keep = keep.max(committed_len(&model, &run));
-                let after = keep.checked_sub(1).map(|at| model.entries[at].log_id.clone());
+                let after = keep.checked_sub(1).map(|at| model.entries[at].log_id);
                 let after = after.as_ref().map(crate::raft::types::entry_id).or(model.purged);
                 model.entries.truncate(keep);
                 run.steps.push(model.clone());
@@ -286,7 +287,7 @@ fn damage_is_told_from_a_torn_tail() {
     let names = whole.list().unwrap();
     assert!(names.len() > 2, "{names:?}");
     let (mut damaged, mut harmless) = (0, 0);
-    for (name, len) in names.into_iter().filter(|(name, _)| name.ends_with(".log")) {
+    for (name, len) in names.into_iter().filter(|(name, _)| parse_name(name).is_some()) {
         for offset in 0..usize::try_from(len).unwrap() {
             let disk = whole.after_crash(Tear::Nothing, 0);
             disk.flip(&name, offset);

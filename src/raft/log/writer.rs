@@ -13,7 +13,7 @@ use super::memory::Place;
 use super::record::{Kind, SEGMENT_HEADER, SegmentHeader, record_len, write_record};
 use super::recover::Active;
 use super::segments::{JanitorJobs, Retired, Segment, file_name};
-use super::{Group, Shared, Work};
+use super::{Group, Mark, Shared, Work};
 use crate::core::EntryId;
 
 /// The longest body of a record: what a `u32` offset and a sane entry allow.
@@ -179,7 +179,7 @@ impl Writer {
                 }
             }
         }
-        if let Some(committed) = group.committed {
+        if let Some(Mark(committed)) = group.mark {
             self.marks.committed = committed;
             self.put(Kind::Committed, &encode_body(&committed))?;
         }
