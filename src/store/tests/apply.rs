@@ -184,7 +184,7 @@ fn a_stock_writer_and_we_take_turns() {
         let before = node.database.wal_tip().unwrap().unwrap();
         assert_eq!(client.run("BEGIN IMMEDIATE"), "");
         assert!(!node.lock(LockKind::Exclusive));
-        assert_eq!(client.run(&format!("UPDATE t SET v = v + 0 WHERE v = {round}")), "");
+        assert_eq!(client.run(&format!("UPDATE t SET v = v + 1000 WHERE v = {round}")), "");
         assert_eq!(client.run("COMMIT"), "");
         let after = node.database.wal_tip().unwrap().unwrap();
         assert!(after.frame > before.frame || after.salts != before.salts);
@@ -214,6 +214,7 @@ fn a_stock_writer_and_we_take_turns() {
         let mut plain = pages.concat();
         plain[18..20].copy_from_slice(&[1, 1]);
         fs::write(&origin.path, plain).unwrap();
+        origin.reopen();
         if round % 4 == 0 {
             let mode = [CheckpointMode::Restart, CheckpointMode::Truncate][round % 8 / 4];
             assert!(!node.database.checkpoint(mode).unwrap().busy);

@@ -64,12 +64,7 @@ impl Origin {
     fn new(page_size: u32, wal: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("origin");
-        let connection = rusqlite::Connection::open(&path).unwrap();
-        connection
-            .execute_batch(&format!(
-                "PRAGMA page_size={page_size}; PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF;"
-            ))
-            .unwrap();
+        let connection = Self::connect(&path, page_size);
         Self {
             _dir: dir,
             path,
@@ -82,14 +77,33 @@ impl Origin {
         }
     }
 
-    /// Runs SQL as one transaction.
+    fn connect(path: &Path, page_size: u32) -> rusqlite::Connection {
+        let connection = rusqlite::Connection::open(path).unwrap();
+        connection
+            .execute_batch(&format!(
+                "PRAGMA page_size={page_size}; PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF;"
+            ))
+            .unwrap();
+        connection
+    }
+
+    /// After the file was changed otherwise.
+    fn reopen(&mut self) {
+        self.connection = Self::connect(&self.path, self.page_size);
+    }
+
+    /// Runs SQL as one transaction, which changes something.
     fn run(&mut self, sql: &str) -> Transaction {
+        self.try_run(sql).expect("a change")
+    }
+
+    fn try_run(&mut self, sql: &str) -> Option<Transaction> {
         self.connection.execute_batch(sql).unwrap();
         let mut image = fs::read(&self.path).unwrap();
         if self.wal {
             image[18..20].copy_from_slice(&[2, 2]);
         }
-        self.transaction(image)
+        (image != *self.image).then(|| self.transaction(image))
     }
 
     /// The transaction that leads to an image.
@@ -226,8 +240,7 @@ impl Node {
     /// Rule 13: the table is what a fresh scan of the file gives. (Everything is backfilled.)
     fn check_table(&self) {
         let database = &self.database;
-        let fresh =
-            ChecksumTable::scan(&database.database, database.page_size(), database.pages());
+        let fresh = ChecksumTable::scan(&database.database, database.page_size(), database.pages());
         let table = database.state().table.clone();
         assert_eq!(table, fresh.unwrap());
         assert_eq!(table.total(), database.position().checksum);

@@ -85,13 +85,13 @@ fn the_kind_of_a_database_changes() {
     node.in_place(&origin.run("INSERT INTO t VALUES(1)")).unwrap();
     assert_eq!(node.database.journal_mode().unwrap(), JournalMode::Wal);
     node.append(&origin.run("INSERT INTO t VALUES(2)")).unwrap();
-    let mut client = node.client();
-    assert_eq!(client.run("SELECT count(*) FROM t"), "3");
+    assert_eq!(node.client().run("SELECT count(*) FROM t"), "3");
     // Frames that are not in the file would show instead.
     let next = origin.run("INSERT INTO t VALUES(3)");
     assert!(matches!(node.in_place(&next), Err(StoreError::Busy { .. })));
     node.database.checkpoint(CheckpointMode::Passive).unwrap();
     node.in_place(&next).unwrap();
+    let mut client = node.client();
     assert_eq!(client.run("SELECT count(*) FROM t"), "4");
     assert_eq!(client.run("PRAGMA integrity_check"), "ok");
 }

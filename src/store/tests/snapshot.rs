@@ -59,10 +59,8 @@ fn a_snapshot_is_of_one_position() {
 fn a_snapshot_holds_a_rollback_database_shared() {
     let mut origin = Origin::new(4096, false);
     let node = Node::from(&origin.run("CREATE TABLE t(v)"));
-    let all = ByteRange {
-        start: locks::SHARED_FIRST,
-        end: locks::SHARED_FIRST + locks::SHARED_SIZE - 1,
-    };
+    let all =
+        ByteRange { start: locks::SHARED_FIRST, end: locks::SHARED_FIRST + locks::SHARED_SIZE - 1 };
     let alone = |kind| node.locks.lock(WRITER, LockFile::Database, all, kind);
     let mut snapshot = node.database.snapshot(1, 0).unwrap();
     assert!(!alone(LockKind::Exclusive));
