@@ -39,6 +39,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a node, until it is told to stop.
+    Node(node::Args),
     /// Run a cluster of several nodes on this machine, to try things out.
     Dev(dev::Args),
     /// Show this node, and the cluster as it sees it.
@@ -63,6 +65,7 @@ impl Cli {
     /// What failed, and the exit code for it.
     pub fn run(self) -> Result<(), Failure> {
         match self.command {
+            Command::Node(args) => node::run(&args, crate::node::run),
             Command::Dev(args) => dev::run(&args),
             Command::Status(args) => status::run(&args),
             Command::Databases(args) => databases::run(&args),

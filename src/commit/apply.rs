@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::cluster_lock::ClusterLock;
-use super::database::{Database, Later, SHARED_RANGE, State};
 use super::counters::count;
+use super::database::{Database, Later, SHARED_RANGE, State};
 use super::hold::{APPLIER, Phase};
 use super::lock;
 use crate::cluster::Payload;
@@ -141,7 +141,10 @@ impl Database {
     }
 
     /// The LTX file of a transaction, wherever it travels.
-    pub(super) fn open_payload(&self, payload: &Payload) -> Result<Box<dyn Read + Send>, StoreError> {
+    pub(super) fn open_payload(
+        &self,
+        payload: &Payload,
+    ) -> Result<Box<dyn Read + Send>, StoreError> {
         match payload {
             Payload::Inline(bytes) => Ok(Box::new(Cursor::new(bytes.clone()))),
             Payload::Staged { sha256, .. } => {

@@ -141,11 +141,7 @@ impl Arbiter {
     }
 
     /// Runs one step of the table, if this node still leads `term`, and does what it decides.
-    fn with(
-        &self,
-        term: u64,
-        step: impl FnOnce(&mut WriteLocks, Duration) -> Vec<Action>,
-    ) -> bool {
+    fn with(&self, term: u64, step: impl FnOnce(&mut WriteLocks, Duration) -> Vec<Action>) -> bool {
         let now = self.clock.now();
         let actions = match lock(&self.reign).as_mut() {
             Some(reign) if reign.term == term => step(&mut reign.table, now),
@@ -200,7 +196,12 @@ impl Arbiter {
         });
     }
 
-    async fn ask(&self, node: NodeId, request: &Request, limit: Duration) -> Result<Answer, String> {
+    async fn ask(
+        &self,
+        node: NodeId,
+        request: &Request,
+        limit: Duration,
+    ) -> Result<Answer, String> {
         let request = request.encode().map_err(|error| error.to_string())?;
         let answer = self.group.call(node, request, limit).await?;
         Answer::decode(&answer).map_err(|error| error.to_string())

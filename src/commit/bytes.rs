@@ -18,9 +18,10 @@ impl Database {
     ) -> Result<Vec<u8>, Errno> {
         let mut bytes = vec![0; len as usize];
         let read = match kind {
-            FileKind::Database => {
-                self.store.read_with_overlay(offset, &mut bytes).map_err(|error| self.errno(&error))?
-            }
+            FileKind::Database => self
+                .store
+                .read_with_overlay(offset, &mut bytes)
+                .map_err(|error| self.errno(&error))?,
             FileKind::Wal => self.io(read_full(self.store.wal(), offset, &mut bytes))?,
             FileKind::Shm => self.io(read_full(&self.shm_file()?, offset, &mut bytes))?,
             FileKind::Journal => match self.journal_file()? {
@@ -69,7 +70,9 @@ impl Database {
     pub(super) fn len_of(&self, kind: FileKind) -> Result<u64, Errno> {
         let of = |file: &File| self.io(file.metadata().map(|metadata| metadata.len()));
         match kind {
-            FileKind::Database => self.store.size_with_overlay().map_err(|error| self.errno(&error)),
+            FileKind::Database => {
+                self.store.size_with_overlay().map_err(|error| self.errno(&error))
+            }
             FileKind::Wal => of(self.store.wal()),
             FileKind::Shm => of(&self.shm_file()?),
             FileKind::Journal => match self.journal_file()? {

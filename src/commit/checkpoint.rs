@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
+use super::counters::count;
 use super::database::{Database, Later, SHARED_RANGE};
 use super::door::{Errno, LockRequest, Reply};
-use super::counters::count;
 use super::hold::{Follow, JournalAnswer, JournalEnd, JournalFollow, Phase, TURNER, Withheld};
 use super::lock;
 use super::verdict::daemon_hold;
@@ -65,10 +65,13 @@ impl Database {
     pub(super) fn checkpoint_for(self: &Arc<Self>, request: LockRequest, reply: Reply<()>) {
         self.checkpoint_now();
         let mut state = lock(&self.state);
-        let busy = state.hold.as_ref().is_some_and(|hold| {
-            hold.owner != super::hold::LockOwner::App(request.owner)
-        });
-        let result = if busy { Err(Errno(libc::EAGAIN)) } else {
+        let busy = state
+            .hold
+            .as_ref()
+            .is_some_and(|hold| hold.owner != super::hold::LockOwner::App(request.owner));
+        let result = if busy {
+            Err(Errno(libc::EAGAIN))
+        } else {
             state.try_lock(request).map_err(|_| Errno(libc::EAGAIN))
         };
         drop(state);
@@ -100,10 +103,7 @@ impl Database {
         let mut hold = daemon_hold(
             self.store.head(),
             super::hold::HEIR,
-            Follow::Journal(JournalFollow {
-                capture: self.begin_journal(),
-                dirty: true,
-            }),
+            Follow::Journal(JournalFollow { capture: self.begin_journal(), dirty: true }),
         );
         hold.phase = Phase::Building;
         state.hold = Some(hold);

@@ -13,7 +13,9 @@ use crate::cluster::Ticket;
 pub enum ClusterLock {
     None,
     /// A task asks the leader; the place in its queue is kept by the ticket.
-    Asking { ticket: Ticket },
+    Asking {
+        ticket: Ticket,
+    },
     Held(Held),
 }
 

@@ -16,9 +16,7 @@ use super::apply::Queued;
 use super::arbiter::Arbiter;
 use super::cluster_lock::ClusterLock;
 use super::counters::Counters;
-use super::door::{
-    Conflict, DatabaseFiles, Errno, FileKind, Handle, LockRequest, Owner, Reply,
-};
+use super::door::{Conflict, DatabaseFiles, Errno, FileKind, Handle, LockRequest, Owner, Reply};
 use super::gate::{Pending, Waiter};
 use super::hold::{Hold, KEEPER, LockOwner};
 use super::lock;
@@ -26,9 +24,7 @@ use super::notice::Notices;
 use super::peers::{Leadership, SharedGroup};
 use super::propose::Proposer;
 use super::settings::Settings;
-use crate::core::ports::{
-    ByteRange, DaemonLocks, KernelCache, LockFile, LockKind, NoKernelCache,
-};
+use crate::core::ports::{ByteRange, DaemonLocks, KernelCache, LockFile, LockKind, NoKernelCache};
 use crate::core::{DatabaseName, Incarnation, Position};
 use crate::locks::LockTable;
 use crate::sqlite::locks;
@@ -138,9 +134,7 @@ impl State {
     /// An application holds the checkpoint lock: its writes to the database are no transaction.
     pub fn app_checkpoints(&self) -> bool {
         let byte = ByteRange { start: locks::CKPT, end: locks::CKPT };
-        self.shm_locks
-            .holder_of(byte)
-            .is_some_and(|held| matches!(held.owner, LockOwner::App(_)))
+        self.shm_locks.holder_of(byte).is_some_and(|held| matches!(held.owner, LockOwner::App(_)))
     }
 
     pub fn next_id(&mut self) -> u64 {
@@ -350,10 +344,8 @@ impl Database {
 }
 
 /// The bytes of SHARED on the database file.
-pub(super) const SHARED_RANGE: ByteRange = ByteRange {
-    start: locks::SHARED_FIRST,
-    end: locks::SHARED_FIRST + locks::SHARED_SIZE - 1,
-};
+pub(super) const SHARED_RANGE: ByteRange =
+    ByteRange { start: locks::SHARED_FIRST, end: locks::SHARED_FIRST + locks::SHARED_SIZE - 1 };
 
 /// `EX_SOFTWARE`: the supervisor restarts the daemon, which recovers.
 pub(super) const EXIT_RECOVER: i32 = 70;
@@ -545,4 +537,3 @@ impl DatabaseFiles for Database {
         }
     }
 }
-

@@ -172,11 +172,8 @@ impl AllDatabases {
 
     /// Serves the name no longer; whoever has it open gets errors.
     pub(super) fn withdraw(&self, name: &DatabaseName) -> Option<Arc<Database>> {
-        let database = self
-            .by_name
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .remove(name)?;
+        let database =
+            self.by_name.write().unwrap_or_else(std::sync::PoisonError::into_inner).remove(name)?;
         lock(&self.last_index).remove(name);
         database.delete();
         self.tell(|listener| listener.gone(name));

@@ -94,11 +94,7 @@ impl Database {
     pub(super) fn wal_truncate(self: &Arc<Self>, len: u64, reply: Reply<()>) {
         let state = lock(&self.state);
         let held = state.hold.as_ref().is_some_and(|hold| matches!(hold.phase, Phase::Open));
-        let result = if held {
-            self.set_len(FileKind::Wal, len)
-        } else {
-            Err(Errno(libc::EPERM))
-        };
+        let result = if held { self.set_len(FileKind::Wal, len) } else { Err(Errno(libc::EPERM)) };
         drop(state);
         reply(result);
     }
@@ -183,10 +179,9 @@ impl Database {
         state: &'a mut State,
         handle: Option<Handle>,
     ) -> Result<&'a mut Hold, Errno> {
-        let exclusive = state.db_locks.is_locked_exclusively(ByteRange {
-            start: locks::RESERVED,
-            end: locks::RESERVED,
-        });
+        let exclusive = state
+            .db_locks
+            .is_locked_exclusively(ByteRange { start: locks::RESERVED, end: locks::RESERVED });
         let hold = state.hold.as_mut().filter(|hold| {
             exclusive
                 && hold.journal_mode()
@@ -206,7 +201,9 @@ impl Database {
         };
         match hold.phase {
             Phase::Open | Phase::Committed { .. } => Ok(hold),
-            Phase::Building | Phase::Committing { .. } | Phase::Doomed | Phase::Unknown => Err(Errno(libc::EIO)),
+            Phase::Building | Phase::Committing { .. } | Phase::Doomed | Phase::Unknown => {
+                Err(Errno(libc::EIO))
+            }
         }
     }
 

@@ -217,9 +217,10 @@ impl Database {
             let in_the_way = self.mode() == JournalMode::Rollback
                 && state.pending.as_ref().is_some_and(|pending| {
                     let owner = LockOwner::App(pending.request.owner);
-                    state.db_locks.locks().any(|held| {
-                        held.owner == owner && held.range.end >= locks::SHARED_FIRST
-                    })
+                    state
+                        .db_locks
+                        .locks()
+                        .any(|held| held.owner == owner && held.range.end >= locks::SHARED_FIRST)
                 });
             if in_the_way && let Some(pending) = state.pending.take() {
                 later.answer(pending.reply, Err(Errno(libc::EAGAIN)));
@@ -230,10 +231,9 @@ impl Database {
         let Some(pending) = state.pending.take() else { return true };
         let result = match state.try_lock(pending.request) {
             Ok(()) => self.begin_hold(state, pending.request).inspect_err(|_| {
-                state.table_mut(pending.request.file).unlock(
-                    LockOwner::App(pending.request.owner),
-                    pending.request.range,
-                );
+                state
+                    .table_mut(pending.request.file)
+                    .unlock(LockOwner::App(pending.request.owner), pending.request.range);
             }),
             Err(_) => Err(Errno(libc::EAGAIN)),
         };
@@ -249,7 +249,8 @@ impl Database {
     pub(super) fn begin_journal(&self) -> JournalCapture {
         let page_size = Some(self.store.page_size()).filter(|size| *size != 0);
         let shape = DatabaseShape { page_size, pages: self.store.pages() };
-        let head = self.read_bytes(FileKind::Journal, 0, crate::sqlite::journal::HEADER_SIZE as u32);
+        let head =
+            self.read_bytes(FileKind::Journal, 0, crate::sqlite::journal::HEADER_SIZE as u32);
         JournalCapture::begin(shape, &head.unwrap_or_default())
     }
 
@@ -260,10 +261,9 @@ impl Database {
                 let tip = self.store.wal_tip().map_err(|error| self.errno(&error))?;
                 Follow::Wal(WalCapture::begin(tip))
             }
-            LockFile::Database => Follow::Journal(JournalFollow {
-                capture: self.begin_journal(),
-                dirty: false,
-            }),
+            LockFile::Database => {
+                Follow::Journal(JournalFollow { capture: self.begin_journal(), dirty: false })
+            }
         };
         state.hold = Some(Hold {
             owner: LockOwner::App(request.owner),
@@ -287,8 +287,7 @@ impl Database {
         let gate = gate_byte(request.file);
         let ends_hold = covers(request.range, gate)
             && state.hold.as_ref().is_some_and(|hold| {
-                hold.owner == owner
-                    && hold.journal_mode() == (request.file == LockFile::Database)
+                hold.owner == owner && hold.journal_mode() == (request.file == LockFile::Database)
             });
         // Rule 2: what the hold committed becomes visible before the byte is free.
         let inherited = ends_hold && self.end_hold(state, later);
@@ -362,11 +361,8 @@ impl Database {
                     self.arbiter().request(now.term, self.name.clone(), leader, ticket).await
                 }
                 Some(leader) => {
-                    let request = Request::Lock {
-                        term: now.term,
-                        database: self.name.clone(),
-                        ticket,
-                    };
+                    let request =
+                        Request::Lock { term: now.term, database: self.name.clone(), ticket };
                     self.ask(leader, &request, LOCK_CALL + CALL_TIMEOUT).await
                 }
                 None => Answer::NotLeader,

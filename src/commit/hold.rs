@@ -36,7 +36,10 @@ pub enum Withheld {
 pub enum JournalEnd {
     Unlink,
     Truncate(u64),
-    Zero { offset: u64, data: Vec<u8> },
+    Zero {
+        offset: u64,
+        data: Vec<u8>,
+    },
     /// The daemon's own change of a database: there is no journal.
     None,
 }
@@ -106,4 +109,3 @@ impl Hold {
         matches!(self.phase, Phase::Building | Phase::Committing { .. } | Phase::Unknown)
     }
 }
-

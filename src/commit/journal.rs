@@ -37,9 +37,10 @@ impl Database {
 
     /// The application's hold in rollback mode, if it is fit to go on.
     fn app_hold<'a>(&self, state: &'a mut State) -> Result<&'a mut Hold, Errno> {
-        let hold = state.hold.as_mut().filter(|hold| {
-            hold.journal_mode() && matches!(hold.owner, LockOwner::App(_))
-        });
+        let hold = state
+            .hold
+            .as_mut()
+            .filter(|hold| hold.journal_mode() && matches!(hold.owner, LockOwner::App(_)));
         match hold {
             None => Err(Errno(libc::EACCES)),
             Some(hold) => match hold.phase {
@@ -49,12 +50,7 @@ impl Database {
         }
     }
 
-    pub(super) fn journal_write(
-        self: &Arc<Self>,
-        offset: u64,
-        data: Vec<u8>,
-        reply: Reply<u32>,
-    ) {
+    pub(super) fn journal_write(self: &Arc<Self>, offset: u64, data: Vec<u8>, reply: Reply<u32>) {
         let len = data.len() as u32;
         let end = JournalEnd::Zero { offset, data };
         let answer = JournalAnswer::Written(reply, len);

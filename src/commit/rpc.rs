@@ -35,12 +35,16 @@ pub enum Answer {
     /// Done, or on its way.
     Ok,
     /// The lock is yours, and the database's last entry is the one of this index.
-    Granted { index: u64 },
+    Granted {
+        index: u64,
+    },
     /// Not yet: ask again with the same ticket.
     Waiting,
     /// The one asked does not lead that term.
     NotLeader,
-    Held { databases: Vec<(DatabaseName, Ticket)> },
+    Held {
+        databases: Vec<(DatabaseName, Ticket)>,
+    },
 }
 
 /// Bytes that are not a message of this room, or of a version it does not know.

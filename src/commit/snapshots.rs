@@ -52,8 +52,7 @@ impl Replica for AllDatabases {
                 database.shows(state.applied().index)
             })?;
             let node = self.shared().group.me().0;
-            let snapshot =
-                database.store().snapshot(node, wall_ms()).map_err(io::Error::other)?;
+            let snapshot = database.store().snapshot(node, wall_ms()).map_err(io::Error::other)?;
             databases.push(SnapshotDatabase {
                 name: name.clone(),
                 incarnation: at.incarnation,
@@ -118,7 +117,11 @@ impl AllDatabases {
 
 impl Database {
     /// Puts a whole database in this one's place, beneath open applications if there are any.
-    fn install(self: &Arc<Self>, incoming: IncomingDatabase, entry: EntryId) -> Result<(), StoreError> {
+    fn install(
+        self: &Arc<Self>,
+        incoming: IncomingDatabase,
+        entry: EntryId,
+    ) -> Result<(), StoreError> {
         let IncomingDatabase { incarnation, index, reader, .. } = incoming;
         let reader = io::BufReader::with_capacity(1 << 20, reader);
         let held = self.hold_to_apply(PATIENCE)?;

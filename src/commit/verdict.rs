@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::counters::count;
 use super::database::{Database, Later, State};
 use super::door::{Errno, FileKind};
-use super::counters::count;
 use super::files::gate_file;
 use super::hold::{Follow, HEIR, Hold, LockOwner, Phase, Withheld};
 use super::lock;
@@ -97,7 +97,11 @@ impl Database {
         let mut state = lock(&self.state);
         match event {
             Event::TimedOut => self.outcome_open(&mut state, id, &mut later),
-            Event::Verdict { verdict: Verdict::Accepted { incarnation, .. }, entry, late: false } => {
+            Event::Verdict {
+                verdict: Verdict::Accepted { incarnation, .. },
+                entry,
+                late: false,
+            } => {
                 state.incarnation = Some(incarnation);
                 self.accepted(&mut state, entry, &mut later);
             }
@@ -308,4 +312,3 @@ pub(super) fn daemon_hold(base: crate::core::Position, owner: LockOwner, follow:
         phase: Phase::Open,
     }
 }
-

@@ -34,7 +34,9 @@ pub enum DataFolderError {
     Io { what: &'static str, path: PathBuf, source: io::Error },
     #[error("{0} is in use by another litefs-py node; stop it first")]
     InUse(PathBuf),
-    #[error("{path} cannot be read as a node's identity ({reason}); restore it or move the folder away")]
+    #[error(
+        "{path} cannot be read as a node's identity ({reason}); restore it or move the folder away"
+    )]
     Identity { path: PathBuf, reason: String },
     #[error("{path} is of format {found}; this version knows format {FORMAT}: upgrade the node")]
     Newer { path: PathBuf, found: u32 },
@@ -103,9 +105,9 @@ impl DataFolder {
 fn read_identity(path: &Path) -> Result<Option<Identity>, DataFolderError> {
     let file = path.join("identity");
     match fs::read(&file) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            DataFolderError::Identity { path: file, reason: error.to_string() }
-        }),
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| DataFolderError::Identity { path: file, reason: error.to_string() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(DataFolderError::Io { what: "read", path: file, source }),
     }
@@ -160,10 +162,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = DataFolder::open(folder.path(), "c", 1).unwrap();
         assert_eq!(first.boot(), Boot(1));
-        assert!(matches!(
-            DataFolder::open(folder.path(), "c", 1),
-            Err(DataFolderError::InUse(_))
-        ));
+        assert!(matches!(DataFolder::open(folder.path(), "c", 1), Err(DataFolderError::InUse(_))));
         drop(first);
         assert_eq!(DataFolder::open(folder.path(), "c", 1).unwrap().boot(), Boot(2));
     }

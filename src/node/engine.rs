@@ -39,9 +39,10 @@ pub struct EmbeddedEngine {
 
 impl EmbeddedEngine {
     pub(super) fn new(config: &Config, parts: &Parts) -> Arc<Self> {
-        let names = config.members.iter().map(|member| {
-            (NodeId(member.id), (member.name.clone(), member.address.clone()))
-        });
+        let names = config
+            .members
+            .iter()
+            .map(|member| (NodeId(member.id), (member.name.clone(), member.address.clone())));
         let leader_changes = Arc::new(AtomicU64::new(0));
         tokio::spawn(count_leaders(Arc::clone(&parts.raft), Arc::clone(&leader_changes)));
         Arc::new(Self {
@@ -188,7 +189,11 @@ impl Engine for EmbeddedEngine {
                     position: store.position(),
                     page_size: store.page_size(),
                     pages: store.pages(),
-                    journal: if database.is_wal() { JournalMode::Wal } else { JournalMode::Rollback },
+                    journal: if database.is_wal() {
+                        JournalMode::Wal
+                    } else {
+                        JournalMode::Rollback
+                    },
                     wal_bytes: store.sizes().map_or(0, |sizes| sizes.wal),
                     write_lock: holder,
                     waiting: held.map_or(0, |lock| lock.waiting.len() as u32),

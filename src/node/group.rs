@@ -10,8 +10,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::cluster::Command;
-use crate::commit::{METHOD, lock};
 use crate::commit::peers::{Group, Leadership};
+use crate::commit::{METHOD, lock};
 use crate::core::NodeId;
 use crate::mesh::{Mesh, PeerEventKind};
 use crate::raft::{RaftNode, StagedFiles, StagedName};
@@ -178,9 +178,8 @@ impl Group for NodeGroup {
     }
 
     fn lag_ms(&self) -> i64 {
-        self.lag().map_or(i64::from(i32::MAX), |lag| {
-            i64::try_from(lag.as_millis()).unwrap_or(i64::MAX)
-        })
+        self.lag()
+            .map_or(i64::from(i32::MAX), |lag| i64::try_from(lag.as_millis()).unwrap_or(i64::MAX))
     }
 
     fn sync_committed_mark(&self) -> io::Result<()> {

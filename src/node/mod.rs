@@ -107,7 +107,8 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     }
     let mount = mount(&config, &parts).await?;
     let engine = EmbeddedEngine::new(&config, &parts);
-    let options = api::Options::new(&config.api, accounts::group(config.api.socket_group.as_deref())?);
+    let options =
+        api::Options::new(&config.api, accounts::group(config.api.socket_group.as_deref())?);
     let serving = api::serve(Arc::clone(&engine) as _, options).await?;
     watch::systemd_ready(&engine);
     let mut ended = mount.ended();
@@ -235,11 +236,7 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn raft_config(
-    config: &Config,
-    folder: &DataFolder,
-    fatal: Sender<Option<String>>,
-) -> RaftConfig {
+fn raft_config(config: &Config, folder: &DataFolder, fatal: Sender<Option<String>>) -> RaftConfig {
     let members = config.members.iter().map(|member| {
         let (name, address) = (member.name.clone(), member.address.clone());
         (NodeId(member.id), Member { name, address })

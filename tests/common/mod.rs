@@ -245,16 +245,12 @@ impl Cluster {
             })
         };
         let clock = Arc::new(SystemClock::default());
-        let arbiter =
-            Arbiter::new(Arc::clone(&group), runtime.clone(), clock, last_index, holder);
+        let arbiter = Arbiter::new(Arc::clone(&group), runtime.clone(), clock, last_index, holder);
         shared.set_arbiter(&arbiter);
         runtime.spawn(Arc::clone(&arbiter).run());
         databases.begin_to_serve().unwrap();
-        let service = Service {
-            group,
-            arbiter: Arc::clone(&arbiter),
-            databases: Arc::clone(&databases),
-        };
+        let service =
+            Service { group, arbiter: Arc::clone(&arbiter), databases: Arc::clone(&databases) };
         let config = MountConfig {
             path: path.clone(),
             owner: 0,
