@@ -13,5 +13,6 @@ pub mod locks;
 pub mod ltx;
 pub mod mesh;
 pub mod mount;
+pub mod raft;
 pub mod sqlite;
 pub mod store;

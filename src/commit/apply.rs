@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::cluster_lock::ClusterLock;
 use super::database::{Database, Later, SHARED_RANGE, State};
-use super::files::count;
+use super::counters::count;
 use super::hold::{APPLIER, Phase};
 use super::lock;
 use crate::cluster::Payload;

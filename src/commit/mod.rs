@@ -17,6 +17,7 @@ mod arbiter;
 mod bytes;
 mod checkpoint;
 mod cluster_lock;
+mod counters;
 mod database;
 mod databases;
 pub mod door;
@@ -37,7 +38,8 @@ mod verdict;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use arbiter::{Arbiter, Holder};
-pub use database::{Counters, Database, Shared};
+pub use counters::Counters;
+pub use database::{Database, Shared};
 pub use databases::{AllDatabases, Listener};
 pub use propose::Proposer;
 pub use rpc::METHOD;

@@ -45,7 +45,7 @@ pub enum NodeError {
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
     #[error(transparent)]
-    Certificate(#[from] crate::mesh::CaError),
+    Files(#[from] NoFile),
     #[error(transparent)]
     Mesh(#[from] crate::mesh::MeshError),
     #[error(transparent)]
@@ -86,7 +86,6 @@ struct Parts {
 /// # Errors
 /// What kept it from starting, or ended it.
 pub async fn run(config: Config) -> Result<(), NodeError> {
-    let started = SystemTime::now();
     let mut stop = StopSignals::new()?;
     let parts = start(&config).await?;
     let lost = {
@@ -98,7 +97,7 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
         parts.raft.want_snapshot().await?;
     }
     let mount = mount(&config, &parts).await?;
-    let engine = EmbeddedEngine::new(&config, &parts, started);
+    let engine = EmbeddedEngine::new(&config, &parts);
     let options = api::Options::new(&config.api, accounts::group(config.api.socket_group.as_deref())?);
     let serving = api::serve(Arc::clone(&engine) as _, options).await?;
     watch::systemd_ready(&engine);
@@ -175,7 +174,7 @@ async fn start(config: &Config) -> Result<Parts, NodeError> {
         databases: Arc::clone(&databases),
     };
     let handlers = service::handlers(&raft, service);
-    let listening = mesh.listen_on(config.mesh.listen, handlers).await?;
+    let listening = mesh.listen_on(&config.mesh.listen.to_string(), handlers).await?;
     tokio::spawn(Arc::clone(&arbiter).run());
     tokio::spawn(watch::peers(mesh.clone(), Arc::clone(&raft), Arc::clone(&arbiter)));
     Ok(Parts { folder, group, databases, arbiter, raft, mesh, listening })
@@ -183,8 +182,8 @@ async fn start(config: &Config) -> Result<Parts, NodeError> {
 
 fn make_mesh(config: &Config) -> Result<Mesh, NodeError> {
     let tls = &config.mesh.tls;
-    let identity = Identity::read_files(&tls.cert, &tls.key)?;
-    let ca_pem = crate::mesh::read_ca_file(&tls.ca)?;
+    let identity = Identity { chain_pem: read(&tls.cert)?, key_pem: read(&tls.key)? };
+    let ca_pem = read(&tls.ca)?;
     let peers: Vec<Peer> = config
         .members
         .iter()
@@ -202,6 +201,19 @@ fn make_mesh(config: &Config) -> Result<Mesh, NodeError> {
     Ok(Mesh::new(MeshConfig { cluster: config.cluster.clone(), me, peers, identity, ca_pem })?)
 }
 
+/// A file of the TLS settings that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {path}: {source}; see mesh.tls in the configuration")]
+pub struct NoFile {
+    path: String,
+    source: std::io::Error,
+}
+
+fn read(path: &std::path::Path) -> Result<String, NoFile> {
+    std::fs::read_to_string(path)
+        .map_err(|source| NoFile { path: path.display().to_string(), source })
+}
+
 fn settings(config: &Config) -> Settings {
     Settings {
         lock_wait: config.write.lock_wait,
@@ -216,8 +228,7 @@ fn settings(config: &Config) -> Settings {
 
 fn raft_config(config: &Config, folder: &DataFolder) -> RaftConfig {
     let members = config.members.iter().map(|member| {
-        let Member { name, address } =
-            Member { name: member.name.clone(), address: member.address.clone() };
+        let (name, address) = (member.name.clone(), member.address.clone());
         (NodeId(member.id), Member { name, address })
     });
     RaftConfig {
