@@ -194,7 +194,7 @@ impl Database {
         later.run(self);
     }
 
-    pub(super) fn is_wal(&self) -> bool {
+    pub fn is_wal(&self) -> bool {
         self.mode() == JournalMode::Wal
     }
 

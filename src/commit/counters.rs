@@ -19,6 +19,8 @@ pub struct Counters {
     pub locks_busy: AtomicU64,
     pub checkpoints: AtomicU64,
     pub set_aside: AtomicU64,
+    pub snapshots_sent: AtomicU64,
+    pub snapshots_received: AtomicU64,
     /// From the withheld commit point to its answer.
     pub latency: LatencyCounter,
 }

@@ -48,6 +48,6 @@ pub use settings::{NODE_SILENT, Settings};
 
 /// Takes a mutex. A thread that panicked while it held one has already been reported; what it
 /// guarded is checked by checksums, so others go on rather than panic too.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -452,6 +452,19 @@ impl RaftNode {
         self.inner.compactor.compact().await
     }
 
+    /// Sees to it that a staged file which another node has is here, too, before a proposal names
+    /// it (Rule 19).
+    ///
+    /// # Errors
+    /// The other node cannot be reached, or has not got it, or the disk is full.
+    pub async fn fetch_staged(&self, from: NodeId, name: StagedName) -> Result<(), RaftError> {
+        if self.inner.staged.has(name.sha256, name.len) {
+            return Ok(());
+        }
+        let fetched = self.inner.services.fetch_staged(from.0, vec![name]).await;
+        fetched.map_err(|error| RaftError::Peer { node: from, why: error.to_string() })
+    }
+
     pub fn status(&self) -> RaftStatus {
         status(&self.inner.raft, self.inner.log.bytes())
     }

@@ -124,6 +124,8 @@ impl Group for LogGroup {
         })
     }
 
+    fn keep_staged(&self, _sha256: [u8; 32], _len: u64) {}
+
     fn fetch_staged(
         &self,
         from: NodeId,
