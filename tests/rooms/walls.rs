@@ -1,7 +1,6 @@
 //! Crates that stand in one room, `unsafe` in two files, and what pure rooms keep away from.
 
 use std::collections::BTreeSet;
-use std::fs;
 
 use crate::source::{files_below, rooms, root};
 use crate::tokens::{Token, tokens};
