@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod capture;
+pub mod cli;
 pub mod cluster;
 pub mod commit;
 pub mod core;

@@ -19,7 +19,14 @@ use crate::core::engine::{Engine, Switchover, SwitchoverError};
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// The longest that a request may ask for.
-pub(super) const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+pub(super) const TIMEOUT_MAX: Duration = Duration::from_mins(1);
+
+/// A request that is not passed on, and why.
+type Refusal = (StatusCode, String);
+
+fn bad(why: String) -> Refusal {
+    (StatusCode::BAD_REQUEST, why)
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,12 +36,12 @@ pub(super) struct TimeoutQuery {
 }
 
 impl TimeoutQuery {
-    fn read(&self) -> Result<Duration, Response> {
+    fn read(&self) -> Result<Duration, Refusal> {
         match self.timeout.as_deref().map(parse_duration) {
             None => Ok(TIMEOUT_DEFAULT),
             Some(Ok(timeout)) if timeout <= TIMEOUT_MAX => Ok(timeout),
-            Some(Ok(_)) => Err(error(StatusCode::BAD_REQUEST, "timeout: at most 60s")),
-            Some(Err(why)) => Err(error(StatusCode::BAD_REQUEST, &format!("timeout: {why}"))),
+            Some(Ok(_)) => Err(bad("timeout: at most 60s".to_owned())),
+            Some(Err(why)) => Err(bad(format!("timeout: {why}"))),
         }
     }
 }
@@ -46,7 +53,7 @@ pub(super) async fn barrier(
 ) -> Response {
     let timeout = match query.read() {
         Ok(timeout) => timeout,
-        Err(response) => return response,
+        Err((code, why)) => return error(code, &why),
     };
     match engine.barrier(timeout).await {
         Ok(passed) => Json(passed).into_response(),
@@ -70,11 +77,11 @@ pub(super) async fn switchover(
 ) -> Response {
     let timeout = match query.read() {
         Ok(timeout) => timeout,
-        Err(response) => return response,
+        Err((code, why)) => return error(code, &why),
     };
     let body = match read_body(body).await {
         Ok(body) => body,
-        Err(response) => return response,
+        Err((code, why)) => return error(code, &why),
     };
     match engine.switchover(body.to, timeout).await {
         Ok(done @ Switchover::Done { .. }) => Json(done).into_response(),
@@ -87,20 +94,20 @@ pub(super) async fn switchover(
 }
 
 /// No body, or JSON; bounded in size and time.
-async fn read_body(body: Body) -> Result<SwitchoverBody, Response> {
+async fn read_body(body: Body) -> Result<SwitchoverBody, Refusal> {
     let bytes = match tokio::time::timeout(BODY_TIME, to_bytes(body, BODY_MAX)).await {
         Ok(Ok(bytes)) => bytes,
         Ok(Err(_)) => {
             let why = format!("the body is longer than {BODY_MAX} bytes, or broke off");
-            return Err(error(StatusCode::PAYLOAD_TOO_LARGE, &why));
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, why));
         }
         Err(_) => {
-            return Err(error(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"));
+            let why = "the body did not arrive in time".to_owned();
+            return Err((StatusCode::REQUEST_TIMEOUT, why));
         }
     };
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(SwitchoverBody::default());
     }
-    serde_json::from_slice(&bytes)
-        .map_err(|why| error(StatusCode::BAD_REQUEST, &format!("the body: {why}")))
+    serde_json::from_slice(&bytes).map_err(|why| bad(format!("the body: {why}")))
 }

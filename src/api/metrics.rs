@@ -1,4 +1,4 @@
-//! `/metrics`: the engine's numbers as Prometheus (OpenMetrics text) reads them.
+//! `/metrics`: the engine's numbers as Prometheus reads them.
 
 use std::fmt::{self, Debug};
 use std::sync::Arc;

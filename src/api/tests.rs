@@ -392,7 +392,7 @@ async fn a_switchover_and_its_refusals() {
 async fn barriers() {
     let api = Api::loopback().await;
     assert_eq!(api.post("/barrier", None, "").await.json()["index"], 42);
-    *api.engine.takes.lock().unwrap() = Duration::from_secs(3600);
+    *api.engine.takes.lock().unwrap() = Duration::from_hours(1);
     let answer = api.post("/barrier?timeout=20ms", None, "").await;
     assert_eq!(answer.code, 503);
     assert!(answer.body.contains("not caught up"));

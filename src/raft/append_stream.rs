@@ -19,7 +19,7 @@ use tokio::time::{Instant, interval, sleep_until};
 
 use super::links::{LinkError, Links, Stream};
 use super::network::rpc_error;
-use super::serve::Services;
+use super::serve::{Services, check_sender};
 use super::types::{LogId, Types};
 use super::wire::{WireAppend, WireAppended, decode, encode};
 use crate::mesh::Purpose;
@@ -148,14 +148,14 @@ where
         stream: &mut Stream,
         request: AppendEntriesRequest<Types>,
     ) -> Result<(), LinkError> {
-        let previous = request.prev_log_id.clone();
-        let last = request.entries.last().map(|entry| entry.log_id.clone());
+        let previous = request.prev_log_id;
+        let last = request.entries.last().map(|entry| entry.log_id);
         let frame = encode(&WireAppend::of(&request));
         if self.in_flight.is_empty() {
             self.heard = Instant::now();
         }
         self.bytes += frame.len();
-        let last = last.or_else(|| previous.clone());
+        let last = last.or(previous);
         self.in_flight.push_back(Sent { previous, last, bytes: frame.len() });
         stream.sender.send(frame).await
     }
@@ -202,7 +202,7 @@ pub(super) async fn serve(
                 let Some(frame) = frame? else { return Ok(()) };
                 let append: WireAppend = decode("an append", &frame).map_err(|e| text(&e))?;
                 drop(frame);
-                services.check_sender(from, append.vote)?;
+                check_sender(from, append.vote)?;
                 fetch_staged(services, from, &append, &mut stream).await?;
                 let request = append.request().map_err(|error| text(&error))?;
                 let raft = services.raft()?.clone();

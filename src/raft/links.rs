@@ -6,9 +6,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use crate::core::NodeId;
-use crate::mesh::{
-    CallError, Connection, FrameReceiver, FrameSender, Mesh, MeshError, Purpose,
-};
+use crate::mesh::{CallError, Connection, FrameReceiver, FrameSender, Mesh, MeshError, Purpose};
 
 /// Why something did not reach another node, or no answer came.
 #[derive(Debug, thiserror::Error)]
@@ -82,13 +80,14 @@ impl Links for Mesh {
 
     fn stream(&self, to: u64, purpose: Purpose) -> BoxFuture<'_, Result<Stream, LinkError>> {
         Box::pin(async move {
-            let connection = self.connect(NodeId(to), purpose).await.map_err(unreachable)?;
+            let connection = self.connect(NodeId(to), purpose).await;
+            let connection = connection.map_err(|error| unreachable(&error))?;
             Ok(Stream::from(connection))
         })
     }
 }
 
-fn unreachable(error: MeshError) -> LinkError {
+fn unreachable(error: &MeshError) -> LinkError {
     LinkError { unreachable: true, why: error.to_string() }
 }
 
@@ -106,16 +105,16 @@ impl Sender for FrameSender {
     }
 
     fn close(self: Box<Self>) -> BoxFuture<'static, Result<(), LinkError>> {
-        Box::pin(async move {
-            (*self).close().await.map_err(|error| LinkError::new(error.to_string()))
-        })
+        Box::pin(
+            async move { (*self).close().await.map_err(|error| LinkError::new(error.to_string())) },
+        )
     }
 }
 
 impl Receiver for FrameReceiver {
     fn receive(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, LinkError>> {
-        Box::pin(async move {
-            self.recv().await.map_err(|error| LinkError::new(error.to_string()))
-        })
+        Box::pin(
+            async move { self.recv().await.map_err(|error| LinkError::new(error.to_string())) },
+        )
     }
 }

@@ -33,6 +33,8 @@ mod snapshot_stream;
 mod staged;
 mod state_file;
 mod status;
+#[cfg(test)]
+mod tests;
 mod types;
 mod watch;
 mod wire;

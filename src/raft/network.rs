@@ -11,9 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use openraft::errors::{
-    NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable,
-};
+use openraft::OptionalSend;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{
     Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential,
 };
@@ -22,7 +21,6 @@ use openraft::raft::{
     TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::type_config::alias::SnapshotOf;
-use openraft::OptionalSend;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -197,10 +195,9 @@ impl WireTransferred {
     pub fn of(response: &TransferLeaderResponse<Types>) -> Self {
         match response {
             Ok(()) => Self::Ok,
-            Err(TransferLeaderError::VoteChanged { expected, actual }) => Self::VoteChanged {
-                expected: WireVote::of(expected),
-                actual: WireVote::of(actual),
-            },
+            Err(TransferLeaderError::VoteChanged { expected, actual }) => {
+                Self::VoteChanged { expected: WireVote::of(expected), actual: WireVote::of(actual) }
+            }
             Err(TransferLeaderError::LogNotFlushed { expected, actual }) => Self::NotFlushed {
                 expected: expected.as_ref().map(entry_id),
                 actual: actual.as_ref().map(entry_id),
@@ -252,13 +249,13 @@ impl RaftNetworkV2<Types> for Client {
             .map(WireAppended::response)
     }
 
-    fn stream_append<'s, S>(
-        &'s mut self,
+    fn stream_append<S>(
+        &mut self,
         input: S,
         option: RPCOption,
     ) -> BoxFuture<
-        's,
-        Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>,
+        '_,
+        Result<BoxStream<'_, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>,
     >
     where
         S: futures::Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
@@ -300,14 +297,13 @@ impl RaftNetworkV2<Types> for Client {
         _: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let pin = self.pins.pin(snapshot.meta.last_log_id.as_ref().map_or(0, |id| id.index));
-        let send = snapshot_stream::send(&*self.links, self.to, &vote, snapshot);
-        let sent = tokio::select! {
+        let outcome = tokio::select! {
             closed = cancel => return Err(StreamingError::Closed(closed)),
-            sent = send => sent,
+            outcome = snapshot_stream::send(&*self.links, self.to, &vote, snapshot) => outcome,
         };
         // The entries after it are asked for in a moment.
         pin.release_later();
-        match sent {
+        match outcome {
             Ok(vote) => Ok(SnapshotResponse::new(vote)),
             Err(error) => {
                 tracing::warn!(to = self.to, %error, "a snapshot could not be sent");

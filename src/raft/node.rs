@@ -181,15 +181,10 @@ impl RaftNode {
             spools: AtomicU64::new(0),
         });
         let network = Network { links: Arc::clone(&links), pins: Arc::clone(&pins) };
-        let raft = Raft::new(
-            config.id.0,
-            settings,
-            network,
-            log.clone(),
-            Machine(Arc::clone(&machine)),
-        )
-        .await
-        .map_err(|error| RaftError::Stopped(error.to_string()))?;
+        let raft =
+            Raft::new(config.id.0, settings, network, log.clone(), Machine(Arc::clone(&machine)))
+                .await
+                .map_err(|error| RaftError::Stopped(error.to_string()))?;
         // Nobody else sets it.
         let _ = services.raft.set(raft.clone());
         if let Some(members) = config.bootstrap {
@@ -366,9 +361,8 @@ impl RaftNode {
         let triggered = raft.trigger().transfer_leader(to.0).await;
         triggered.map_err(|error| RaftError::Stopped(error.to_string()))?;
         let me = self.inner.id.0;
-        let handed = watch::until(raft, |metrics| {
-            metrics.current_leader.is_some_and(|leader| leader != me)
-        });
+        let handed =
+            watch::until(raft, |metrics| metrics.current_leader.is_some_and(|leader| leader != me));
         timeout(TRANSFER, handed).await.map_err(|_| RaftError::Timeout(TRANSFER))?
     }
 

@@ -44,14 +44,6 @@ impl Services {
         self.raft.get().ok_or_else(|| LinkError::new("this node is still starting"))
     }
 
-    /// A member speaks for itself alone.
-    pub fn check_sender(&self, from: u64, vote: WireVote) -> Result<(), LinkError> {
-        if vote.node == from {
-            return Ok(());
-        }
-        Err(LinkError::new(format!("node {from} speaks in the name of node {}", vote.node)))
-    }
-
     /// The staged files that entries name and that are not here.
     pub fn missing_staged(&self, append: &WireAppend) -> Vec<StagedName> {
         let commands = append.entries.iter().filter_map(|entry: &WireEntry| match &entry.payload {
@@ -77,12 +69,13 @@ impl Services {
         super::snapshot::Spool::new(&self.folder, self.spools.fetch_add(1, Ordering::Relaxed))
     }
 
-    async fn answer(&self, from: u64, method: u8, request: &[u8]) -> Result<Bytes, String> {
+    /// Answers a call.
+    pub async fn answer(&self, from: u64, method: u8, request: &[u8]) -> Result<Bytes, String> {
         let raft = self.raft().map_err(text)?;
         match method {
             method::APPEND => {
                 let append: WireAppend = read("an append", request)?;
-                self.check_sender(from, append.vote).map_err(text)?;
+                check_sender(from, append.vote).map_err(text)?;
                 if !append.entries.is_empty() {
                     return Err("entries come over a stream".into());
                 }
@@ -92,19 +85,19 @@ impl Services {
             }
             method::VOTE => {
                 let request: WireVoteRequest = read("a vote", request)?;
-                self.check_sender(from, request.vote).map_err(text)?;
+                check_sender(from, request.vote).map_err(text)?;
                 let response = raft.vote(request.request()).await.map_err(text)?;
                 Ok(write(&WireVoteResponse::of(&response)))
             }
             method::PRE_VOTE => {
                 let request: WireVoteRequest = read("a pre-vote", request)?;
-                self.check_sender(from, request.vote).map_err(text)?;
+                check_sender(from, request.vote).map_err(text)?;
                 let response = raft.pre_vote(request.request()).await.map_err(text)?;
                 Ok(write(&WireVoteResponse::of(&response)))
             }
             method::TRANSFER => {
                 let request: WireTransfer = read("a transfer", request)?;
-                self.check_sender(from, request.from).map_err(text)?;
+                check_sender(from, request.from).map_err(text)?;
                 let request = TransferLeaderRequest::new(
                     request.from.vote(),
                     request.to,
@@ -139,7 +132,7 @@ impl Services {
     async fn serve_bulk(self: &Arc<Self>, from: u64, mut stream: Stream) -> Result<(), LinkError> {
         match snapshot_stream::request(&mut stream).await? {
             Request::Snapshot { vote, meta } => {
-                self.check_sender(from, vote)?;
+                check_sender(from, vote)?;
                 snapshot_stream::receive_snapshot(self, vote, &meta, stream).await
             }
             Request::Staged { sha256, len } => {
@@ -147,6 +140,14 @@ impl Services {
             }
         }
     }
+}
+
+/// A member speaks for itself alone.
+pub(super) fn check_sender(from: u64, vote: WireVote) -> Result<(), LinkError> {
+    if vote.node == from {
+        return Ok(());
+    }
+    Err(LinkError::new(format!("node {from} speaks in the name of node {}", vote.node)))
 }
 
 fn text(error: impl std::fmt::Display) -> String {

@@ -76,9 +76,8 @@ fn read_all(
     read: impl FnOnce(&mut dyn FnMut(Part) -> io::Result<()>) -> io::Result<()> + Send + 'static,
 ) {
     tokio::task::spawn_blocking(move || {
-        let mut give = |part| {
-            parts.blocking_send(part).map_err(|_| io::Error::other("the stream has ended"))
-        };
+        let mut give =
+            |part| parts.blocking_send(part).map_err(|_| io::Error::other("the stream has ended"));
         let last = match read(&mut give) {
             Ok(()) => Part::Done,
             Err(error) => Part::Failed(error.to_string()),

@@ -89,7 +89,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// How long after it was last spoken of an unreferenced file stays. Longer than any commit can be
 /// on its way (`commit_timeout`, 15 s, and its second try).
-const STAYS: Duration = Duration::from_secs(600);
+const STAYS: Duration = Duration::from_mins(10);
 
 /// Staged files in a folder.
 pub struct StagedFolder {

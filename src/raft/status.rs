@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use openraft::{Instant, ServerState};
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Instant, ServerState};
 
 use super::types::{Member, Raft, entry_id};
 use crate::core::{EntryId, NodeId};

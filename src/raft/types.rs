@@ -67,4 +67,3 @@ pub(super) fn entry_id(id: &LogId) -> EntryId {
 pub(super) fn log_id(id: EntryId) -> LogId {
     LogId::new(CommittedLeaderId::new(id.term), id.index)
 }
-

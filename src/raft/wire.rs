@@ -120,7 +120,10 @@ pub(super) fn encode<T: Serialize>(message: &T) -> Bytes {
     postcard::to_extend(message, vec![VERSION]).unwrap_or_default().into()
 }
 
-pub(super) fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, WireError> {
+pub(super) fn decode<T: DeserializeOwned>(
+    what: &'static str,
+    bytes: &[u8],
+) -> Result<T, WireError> {
     match bytes.split_first() {
         None => Err(WireError::Empty),
         Some((&VERSION, body)) => decode_body(what, body),

@@ -331,4 +331,3 @@ impl NewPages {
         self.before(self.commit.saturating_add(1))
     }
 }
-

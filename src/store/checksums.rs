@@ -274,10 +274,7 @@ mod tests {
         assert_eq!(lock_page(page_size), 5);
         let mut table = ChecksumTable::default();
         let mut changes = Changes::new(page_size, 5);
-        assert_eq!(
-            changes.page(5, &[]),
-            Err(ChangeError::Length { pgno: 5, len: 0, page_size }),
-        );
+        assert_eq!(changes.page(5, &[]), Err(ChangeError::Length { pgno: 5, len: 0, page_size }),);
         changes.sums.extend((1..=4).map(|pgno| (pgno, Checksum(Checksum::FLAG | 1 << pgno))));
         let preview = table.preview(&changes, Position::EMPTY, Txid(1));
         table.adopt(&preview);

@@ -80,7 +80,11 @@ impl Database {
         self.checkpoint_alone(CheckpointMode::Passive)?;
         if !self.is_in_file(&target)? {
             self.write_pinned(&target, record.page_size, pinned_cap)?;
-            record.pinned = Some(target.entry.index);
+            // If an application's checkpoint made way for a new WAL meanwhile, the frames read may
+            // be the new ones; but then the file has it all.
+            if !self.is_in_file(&target)? {
+                record.pinned = Some(target.entry.index);
+            }
         }
 
         let folder = self.folder();
@@ -111,7 +115,6 @@ impl Database {
     }
 
     /// Writes the pages of frames that are not in the file yet, up to the mark, as an LTX file.
-    /// The frames stay while this reads: they are not backfilled, so the WAL does not begin anew.
     fn write_pinned(&self, mark: &Mark, page_size: u32, cap: u64) -> Result<(), StoreError> {
         let Some(tip) = mark.tip else { return Ok(()) };
         let view = self.view()?;

@@ -22,6 +22,9 @@ use crate::core::DatabaseName;
 /// Bytes of a database's name that go into the name of a folder set aside.
 const NAME_BYTES: usize = 180;
 
+/// Of folders whose database is deleted; the slot follows.
+const DELETED: &str = "deleted-";
+
 /// All databases of this node.
 pub struct Store {
     dbs: PathBuf,
@@ -74,10 +77,10 @@ impl Store {
         let mut set_aside = Vec::new();
         let mut inner = store.inner();
         for folder in folders(&store.dbs)? {
-            let Some(id) = number(folder.file_name(), "") else {
-                remove_folder(&folder)?; // the rest of a deletion
-                continue;
-            };
+            if number(folder.file_name(), DELETED).is_some() {
+                remove_folder(&folder)?; // a deletion that a crash cut short
+            }
+            let Some(id) = number(folder.file_name(), "") else { continue };
             inner.next = inner.next.max(id.saturating_add(1));
             inner.generation = inner.generation.max(discard(&folder)?.saturating_add(1));
             match store.recover(id, &folder, inner.generation) {
@@ -139,7 +142,7 @@ impl Store {
         let mut inner = self.inner();
         let folder = database.folder();
         // Under another name first: after a crash in between the rest goes at the next start.
-        let gone = self.dbs.join(format!("deleted-{}", database.slot()));
+        let gone = self.dbs.join(format!("{DELETED}{}", database.slot()));
         fs::rename(&folder, &gone).map_err(io_at("deleting", &folder))?;
         durable::sync_folder(&self.dbs).map_err(io_at("syncing the folder", &self.dbs))?;
         database.moved_to(gone.clone());

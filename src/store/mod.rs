@@ -26,7 +26,6 @@
 //! May know: `sqlite`, `ltx`, `core`. Blocking: no tokio. Every method may take as long as the
 //! disk does.
 
-mod app_checkpoint;
 mod append;
 mod checksums;
 mod database;
@@ -40,6 +39,8 @@ mod record;
 mod rollback;
 mod shm;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod vfs;
 mod wal_writer;
 

@@ -152,7 +152,7 @@ mod tests {
     fn version_1_is_read() {
         let kept = [
             b"lfpy-rec\0\0\0\x01".as_slice(),
-            &[0x8c, 0x58, 0x6c, 0x7a],
+            &[0x19, 0x65, 0x25, 0x07],
             b"\x06app.db\x01\x07\x03\x63\x05\xaa\x80\x80\x80\x80\x80\x80\x80\x80\x01\x80\x20\x0c\x01\x63",
         ]
         .concat();

@@ -166,14 +166,7 @@ impl Database {
             }
             let source = Source { page_size: state.table.page_size(), frames };
             let mark = state.visible;
-            return Ok((
-                place,
-                source,
-                mark.position,
-                mark.entry,
-                state.incarnation,
-                mark.pages,
-            ));
+            return Ok((place, source, mark.position, mark.entry, state.incarnation, mark.pages));
         }
         Err(self.busy("writers and checkpoints keep a snapshot from beginning"))
     }
@@ -236,8 +229,7 @@ impl Database {
     ) -> Result<(), StoreError> {
         page.resize(source.page_size as usize, 0);
         if let Some((view, min, max)) = &source.frames {
-            let found =
-                wal_index::lookup(view, *max, pgno, *min).map_err(|e| self.index(e))?;
+            let found = wal_index::lookup(view, *max, pgno, *min).map_err(|e| self.index(e))?;
             if let Some(frame) = found {
                 let offset = wal::frame_offset(source.page_size, frame);
                 return self

@@ -45,8 +45,6 @@ async fn a_compacted_node_starts_again() {
         let database = world.running[&leader].replica.databases().into_values().next().unwrap();
         assert_eq!(database.bytes.len(), expected, "round {round}");
     }
-    let log = world.running.len();
-    assert_eq!(log, 1);
 }
 
 /// converges: a node for which the log has gone gets a snapshot, then the entries after it.
@@ -64,7 +62,7 @@ async fn a_node_too_far_behind_gets_a_snapshot() {
     world.kill(behind).await;
     for _ in 0..100 {
         world.write(leader, "a.db", 1_000).await;
-        world.write(leader, "b.db", 300_0).await;
+        world.write(leader, "b.db", 3_000).await;
     }
     // One that is not there holds the log only up to `most`.
     world.node(leader).compact().await.unwrap();

@@ -44,7 +44,10 @@ pub struct World {
     pub sequence: u64,
 }
 
-pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut check: impl FnMut() -> F) -> T {
+pub async fn until<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut check: impl FnMut() -> F,
+) -> T {
     let deadline = Instant::now() + SOON;
     loop {
         if let Some(value) = check().await {
@@ -109,9 +112,8 @@ impl World {
         })
         .unwrap();
         let folder = self.folders[&id].path();
-        let staged: Arc<dyn StagedFiles> = Arc::new(
-            StagedFolder::open(&folder.join("staged")).unwrap().keeping(Duration::ZERO),
-        );
+        let staged: Arc<dyn StagedFiles> =
+            Arc::new(StagedFolder::open(&folder.join("staged")).unwrap().keeping(Duration::ZERO));
         let durable = self.durable.get(&id).cloned().unwrap_or_default();
         let replica = Arc::new(TestReplica::new(durable, Arc::clone(&staged)));
         let members = self.peers.iter().take(self.first);
@@ -123,20 +125,13 @@ impl World {
             on_fatal: Arc::new(|why| println!("FATAL: {why}")),
             ..RaftConfig::new(id, folder)
         };
-        let node = RaftNode::start(
-            config,
-            mesh.clone(),
-            Arc::clone(&replica) as _,
-            Arc::clone(&staged),
-        )
-        .await
-        .unwrap();
+        let node =
+            RaftNode::start(config, mesh.clone(), Arc::clone(&replica) as _, Arc::clone(&staged))
+                .await
+                .unwrap();
         let handlers = node.handlers();
-        let handlers = Handlers {
-            raft: handlers.raft(),
-            bulk: handlers.bulk(),
-            rpc: Arc::new(handlers),
-        };
+        let handlers =
+            Handlers { raft: handlers.raft(), bulk: handlers.bulk(), rpc: Arc::new(handlers) };
         let mut news = mesh.peer_events();
         let listening = mesh.listen(handlers).await.unwrap();
         let told = node.clone();

@@ -64,6 +64,9 @@ fn each_end_of_a_journal_is_the_commit_point() {
         assert_eq!(end(&mut live()), JournalEvent::Empty);
     }
     assert_eq!(begin().journal_unlink(), JournalEvent::Empty);
+    let mut capture = begin();
+    assert_eq!(capture.db_truncate(0), JournalEvent::Pass);
+    assert_eq!(capture.journal_unlink(), JournalEvent::Empty, "no transaction was open");
 }
 
 #[test]
@@ -171,6 +174,10 @@ proptest! {
         let mut cuts = cuts.iter().cycle();
         while !rest.is_empty() {
             let (piece, after) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
+            if !after.is_empty() {
+                // A piece may come again.
+                prop_assert_eq!(capture.journal_write(at, piece), JournalEvent::Pass);
+            }
             let event = capture.journal_write(at, piece);
             let expected = if after.is_empty() {
                 JournalEvent::Refuse(Refusal::SuperJournal { name: name.clone() })

@@ -65,8 +65,10 @@ impl Hold {
         let (frame, next) = self.tip.append(page, commit, &body).unwrap();
         let at = frame_offset(PAGE, next.frame);
         self.tip = next;
-        self.write(at, &frame.encode())?;
-        self.write(at + FRAME_HEADER_SIZE as u64, &body)
+        let first = self.write(at, &frame.encode())?;
+        let second = self.write(at + FRAME_HEADER_SIZE as u64, &body)?;
+        // The header completes the frame if the body was there already.
+        Ok(if matches!(first, WalEvent::CommitPoint(_)) { first } else { second })
     }
 
     fn commit(&mut self, page: u32, commit: u32) -> WalTransaction {
@@ -168,6 +170,38 @@ fn the_same_header_begins_an_empty_wal() {
     hold.tip = header(1).tip();
     assert_eq!(hold.write(0, &header(1).encode()).unwrap(), WalEvent::Pass);
     assert_eq!(hold.commit(2, 5).latest, [(2, 1)]);
+}
+
+/// Nothing of the chain before a new header counts behind it.
+#[test]
+fn a_new_header_ends_the_chain() {
+    let mut hold = Hold::new();
+    hold.frame(4, 0, 1).unwrap();
+    hold.write(0, &header(2).encode()).unwrap();
+    hold.tip.salts = header(2).salts;
+    assert_eq!(hold.frame(5, 5, 1).unwrap(), WalEvent::Pass);
+
+    // Also if only its number is another.
+    let mut hold = Hold::new();
+    let next = WalHeader { sequence: 1, ..header(1) };
+    hold.write(0, &next.encode()).unwrap();
+    assert_eq!(hold.frame(5, 5, 1).unwrap(), WalEvent::Pass, "chained to the old header");
+    hold.tip = next.tip();
+    assert_eq!(hold.commit(2, 5).latest, [(2, 1)]);
+}
+
+/// A write beyond the end of the file leaves zeros between.
+#[test]
+fn a_gap_is_zeros() {
+    let mut hold = Hold::new();
+    hold.frame(4, 0, 9).unwrap();
+    let mut body = vec![0; PAGE as usize];
+    body[300..].fill(9);
+    let (frame, next) = hold.tip.append(5, 5, &body).unwrap();
+    let at = frame_offset(PAGE, next.frame);
+    assert_eq!(hold.write(at, &frame.encode()).unwrap(), WalEvent::Pass);
+    let event = hold.write(at + FRAME_HEADER_SIZE as u64 + 300, &body[300..]).unwrap();
+    assert!(matches!(event, WalEvent::CommitPoint(_)), "{event:?}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ const LOG_PURGE_MIN: u64 = 1 << 20;
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Waiting for longer than this is hanging (bounded-answer).
-const COMMIT_TIMEOUT_MAX: Duration = Duration::from_secs(300);
+const COMMIT_TIMEOUT_MAX: Duration = Duration::from_mins(5);
 
 impl Config {
     /// Checks that the settings fit together.
@@ -174,7 +174,7 @@ fn check_times(config: &Config, problems: &mut Problems) {
         "raft.election_timeout_max must be more than raft.election_timeout_min, or all nodes campaign at once",
     );
     problems.unless(
-        raft.election_timeout_max <= Duration::from_secs(60),
+        raft.election_timeout_max <= Duration::from_mins(1),
         "raft.election_timeout_max must be at most 60s",
     );
     problems.unless(

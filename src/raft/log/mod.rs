@@ -18,10 +18,13 @@ mod storage;
 mod writer;
 
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod sim;
 #[cfg(test)]
 mod tests;
 
+use std::collections::btree_map::Entry as MapEntry;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::io;
 use std::ops::Range;
@@ -102,11 +105,15 @@ enum Work {
     Purge { upto: EntryId },
 }
 
+/// How far the log is committed.
+#[derive(Clone, Copy)]
+struct Mark(Option<EntryId>);
+
 /// What is written together.
 struct Group {
     works: Vec<Work>,
-    /// A new committed mark.
-    committed: Option<Option<EntryId>>,
+    /// The committed mark, if it is to be written.
+    mark: Option<Mark>,
     /// Those who wait for the committed mark.
     syncs: Vec<Done>,
 }
@@ -188,13 +195,9 @@ impl Log {
             on_fatal,
             config,
         });
-        let janitor = JanitorJobs::start(
-            Arc::clone(&disk),
-            config.segment,
-            found.spares,
-            config.background,
-        )
-        .map_err(io("tidy the files"))?;
+        let janitor =
+            JanitorJobs::start(Arc::clone(&disk), config.segment, found.spares, config.background)
+                .map_err(io("tidy the files"))?;
         let writer = writer::writer(Arc::clone(&shared), disk, janitor, found.active)
             .map_err(io("begin a segment"))?;
         let thread = std::thread::Builder::new()
@@ -350,13 +353,9 @@ impl Log {
             entries.push(match found {
                 Ok(entry) => entry,
                 Err((slot, place, Some(file))) => {
-                    let nonce = match nonces.get(&place.segment) {
-                        Some(nonce) => *nonce,
-                        None => {
-                            let nonce = nonce_of(&*file)?;
-                            nonces.insert(place.segment, nonce);
-                            nonce
-                        }
+                    let nonce = match nonces.entry(place.segment) {
+                        MapEntry::Occupied(known) => *known.get(),
+                        MapEntry::Vacant(unknown) => *unknown.insert(nonce_of(&*file)?),
                     };
                     read_entry(&*file, nonce, &slot, place.offset)?
                 }
@@ -467,9 +466,9 @@ impl Shared {
             let mark_due = state.mark_changed && (waited || state.stop);
             if ready > 0 || !state.syncs.is_empty() || mark_due {
                 let works = state.queue.drain(..ready).collect();
-                let committed =
-                    std::mem::take(&mut state.mark_changed).then_some(state.memory.committed);
-                return Some(Group { works, committed, syncs: std::mem::take(&mut state.syncs) });
+                let changed = std::mem::take(&mut state.mark_changed);
+                let mark = changed.then_some(Mark(state.memory.committed));
+                return Some(Group { works, mark, syncs: std::mem::take(&mut state.syncs) });
             }
             if state.stop {
                 return None;

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::sync::Arc;
 
 use super::super::staged::StagedName;
 use super::super::wire::{WireEntry, WireError, WireVote, decode_body};
@@ -63,55 +62,49 @@ pub fn recover(disk: &dyn Disk) -> Result<Recovered, LogError> {
             return Err(LogError::Missing { file: file_name(missing) });
         }
         expected = number.checked_add(1);
-        let (file, bytes) = read(disk, number).map_err(io("read a segment"))?;
-        let header = header(number, &bytes)?;
-        files.push((number, file, bytes, header));
+        let file = disk.open(&file_name(number)).map_err(io("open a segment"))?;
+        let header = header(number, &*file)?;
+        files.push((number, file, header));
     }
     // Each segment says where the one before it ended.
     let ends: Vec<_> =
         files.iter().skip(1).map(|(.., header)| Some(header.previous_end)).chain([None]).collect();
-    for ((number, file, bytes, header), end) in files.into_iter().zip(ends) {
-        let mut segment = Segment { file, last_index: None, len: bytes.len() as u64 };
+    for ((number, file, header), end) in files.into_iter().zip(ends) {
+        let bytes = read(&*file).map_err(io("read a segment"))?;
         let name = file_name(number);
-        let end = match end {
-            Some(end) => {
-                let end = usize::try_from(end).unwrap_or(usize::MAX);
-                let found = replay.segment(number, &bytes, header.nonce, end, &mut segment)?;
-                if found != end {
-                    return Err(damaged(&name, found, "the record there cannot be read"));
-                }
-                end
-            }
-            None => {
-                let end =
-                    replay.segment(number, &bytes, header.nonce, usize::MAX, &mut segment)?;
-                cut(&name, &*segment.file, &bytes, header.nonce, end)?;
-                active = Some(Active { number, nonce: header.nonce, end });
-                end
-            }
-        };
-        tracing::debug!(segment = number, end, "log segment read");
+        let mut segment = Segment { file, last_index: None, len: bytes.len() as u64 };
+        let limit = end.map_or(usize::MAX, |end| usize::try_from(end).unwrap_or(usize::MAX));
+        let found = replay.segment(number, &bytes, header.nonce, limit, &mut segment)?;
+        if end.is_none() {
+            cut(&name, &*segment.file, &bytes, header.nonce, found)?;
+            active = Some(Active { number, nonce: header.nonce, end: found });
+        } else if found != limit {
+            return Err(damaged(&name, found, "the record there cannot be read"));
+        }
+        tracing::debug!(segment = number, end = found, "log segment read");
         segments.insert(number, segment);
     }
     Ok(Recovered { memory: replay.finish()?, segments, active, spares })
 }
 
-fn read(disk: &dyn Disk, number: u64) -> io::Result<(Arc<dyn DiskFile>, Vec<u8>)> {
-    let file = disk.open(&file_name(number))?;
+fn read(file: &dyn DiskFile) -> io::Result<Vec<u8>> {
     let len = usize::try_from(file.len()?).map_err(io::Error::other)?;
     let mut bytes = vec![0; len];
     file.read_exact_at(&mut bytes, 0)?;
-    Ok((file, bytes))
+    Ok(bytes)
 }
 
 /// A segment gets its name after its header is durable, so a bad one is damage.
-fn header(number: u64, bytes: &[u8]) -> Result<SegmentHeader, LogError> {
-    let file = file_name(number);
-    match SegmentHeader::decode(bytes) {
+fn header(number: u64, file: &dyn DiskFile) -> Result<SegmentHeader, LogError> {
+    let name = file_name(number);
+    let mut bytes = [0; SEGMENT_HEADER];
+    let read = file.read_exact_at(&mut bytes, 0);
+    read.map_err(|error| damaged(&name, 0, &format!("the header cannot be read: {error}")))?;
+    match SegmentHeader::decode(&bytes) {
         Ok(header) if header.number == number => Ok(header),
-        Ok(_) => Err(damaged(&file, 0, "the header is another segment's")),
-        Err(HeaderError::Invalid) => Err(damaged(&file, 0, "the header cannot be read")),
-        Err(HeaderError::Version(version)) => Err(LogError::Version { file, version }),
+        Ok(_) => Err(damaged(&name, 0, "the header is another segment's")),
+        Err(HeaderError::Invalid) => Err(damaged(&name, 0, "the header cannot be read")),
+        Err(HeaderError::Version(version)) => Err(LogError::Version { file: name, version }),
     }
 }
 
@@ -172,8 +165,7 @@ impl Replay {
         while offset < limit {
             let Some(record) = read_record(bytes, nonce, offset) else { break };
             let place = Place { segment: number, offset: offset as u32 };
-            self.record(&record, place)
-                .map_err(|why| damaged(&file_name(number), offset, &why))?;
+            self.record(&record, place).map_err(|why| damaged(&file_name(number), offset, &why))?;
             if record.kind == Kind::Entry {
                 segment.last_index =
                     segment.last_index.max(self.slots.back().map(|slot| slot.id.index));
@@ -209,9 +201,10 @@ impl Replay {
                 let entry: WireEntry = decode_body("an entry", record.body).map_err(text)?;
                 // The first may have any index: those before it were in segments that are gone,
                 // and the purge of them follows.
-                let follows = self.slots.back().is_none_or(|last| {
-                    last.id.index.checked_add(1) == Some(entry.id.index)
-                });
+                let follows = self
+                    .slots
+                    .back()
+                    .is_none_or(|last| last.id.index.checked_add(1) == Some(entry.id.index));
                 if !follows {
                     return Err(format!("entry {} does not follow the one before", entry.id.index));
                 }

@@ -80,8 +80,7 @@ impl JanitorJobs {
         spares.retain(|spare| spare.len == segment_bytes);
         let made = spares.iter().filter_map(|s| s.name.strip_prefix("spare-")?.parse().ok());
         let made = Mutex::new(made.max().unwrap_or(0));
-        let janitor =
-            Arc::new(Janitor { disk, segment_bytes, spares: Mutex::new(spares), made });
+        let janitor = Arc::new(Janitor { disk, segment_bytes, spares: Mutex::new(spares), made });
         let jobs = if background {
             let (sender, receiver) = channel();
             let worker = Arc::clone(&janitor);

@@ -10,6 +10,7 @@ use rand::{Rng, SeedableRng};
 
 use super::disk::Folder;
 use super::recover::{Recovered, recover};
+use super::segments::parse_name;
 use super::sim::{SimDisk, Tear};
 use super::*;
 use crate::cluster::{Command, Commit, Payload};
@@ -18,8 +19,7 @@ use crate::raft::staged::{NoStagedFiles, StagedFolder, stage};
 use crate::raft::types::{Proposal, log_id};
 
 /// Small segments: a few dozen entries go through several.
-const SMALL: LogConfig =
-    LogConfig { segment: 1024, cache: 300, read: 500, background: false };
+const SMALL: LogConfig = LogConfig { segment: 1024, cache: 300, read: 500, background: false };
 
 fn command(sequence: u64, payload: Payload) -> Command {
     Command::Commit(Commit {
@@ -34,7 +34,7 @@ fn command(sequence: u64, payload: Payload) -> Command {
     })
 }
 
-fn entry(term: u64, index: u64, bytes: usize) -> Entry {
+pub fn entry(term: u64, index: u64, bytes: usize) -> Entry {
     let payload = Payload::Inline(vec![index as u8; bytes].into());
     let proposal = Proposal(command(term << 32 | index, payload));
     Entry::new_normal(log_id(EntryId { term, index }), proposal)
@@ -49,7 +49,7 @@ fn open_with(disk: &SimDisk, on_fatal: OnFatal) -> Result<Log, LogError> {
 }
 
 /// A call that waits until it is acknowledged; whether it was.
-fn wait(call: impl FnOnce(Done) -> io::Result<()>) -> bool {
+pub fn wait(call: impl FnOnce(Done) -> io::Result<()>) -> bool {
     let (sender, receiver) = mpsc::channel();
     let begun = call(Box::new(move |result| {
         let _ = sender.send(result.is_ok());
@@ -86,12 +86,8 @@ struct Run {
 fn run(disk: &SimDisk, seed: u64, rounds: usize) -> Run {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut model = Model::default();
-    let mut run = Run {
-        steps: vec![model.clone()],
-        acknowledged: 0,
-        marks: vec![None],
-        synced_mark: 0,
-    };
+    let mut run =
+        Run { steps: vec![model.clone()], acknowledged: 0, marks: vec![None], synced_mark: 0 };
     let Ok(log) = open(disk) else { return run };
     let mut term = 1;
     for _ in 0..rounds {
@@ -107,7 +103,7 @@ fn run(disk: &SimDisk, seed: u64, rounds: usize) -> Run {
                 // A truncation is acknowledged by what comes after it.
                 let keep = rng.random_range(0..model.entries.len());
                 let keep = keep.max(committed_len(&model, &run));
-                let after = keep.checked_sub(1).map(|at| model.entries[at].log_id.clone());
+                let after = keep.checked_sub(1).map(|at| model.entries[at].log_id);
                 let after = after.as_ref().map(crate::raft::types::entry_id).or(model.purged);
                 model.entries.truncate(keep);
                 run.steps.push(model.clone());
@@ -186,7 +182,8 @@ fn committed_len(model: &Model, run: &Run) -> usize {
 
 /// What was recovered is what the run was after some step that it acknowledged or issued later.
 fn check(run: &Run, found: &Recovered, context: &str) {
-    let ids: Vec<_> = (0..1000).filter_map(|index| found.memory.slot(index)).map(|s| s.id).collect();
+    let ids: Vec<_> =
+        (0..1000).filter_map(|index| found.memory.slot(index)).map(|s| s.id).collect();
     let fits = |step: &Model| {
         let expected = step.entries.iter().map(|e| crate::raft::types::entry_id(&e.log_id));
         step.purged == found.memory.purged
@@ -204,7 +201,8 @@ fn check(run: &Run, found: &Recovered, context: &str) {
     let least = run.marks[run.synced_mark];
     assert!(mark >= least, "{context}: the mark {mark:?} is behind the synced one {least:?}");
     assert!(
-        run.marks[run.synced_mark..].contains(&mark) || mark == found.memory.last().map(|l| l.index),
+        run.marks[run.synced_mark..].contains(&mark)
+            || mark == found.memory.last().map(|l| l.index),
         "{context}: the mark {mark:?} was never set"
     );
 }
@@ -289,7 +287,7 @@ fn damage_is_told_from_a_torn_tail() {
     let names = whole.list().unwrap();
     assert!(names.len() > 2, "{names:?}");
     let (mut damaged, mut harmless) = (0, 0);
-    for (name, len) in names.into_iter().filter(|(name, _)| name.ends_with(".log")) {
+    for (name, len) in names.into_iter().filter(|(name, _)| parse_name(name).is_some()) {
         for offset in 0..usize::try_from(len).unwrap() {
             let disk = whole.after_crash(Tear::Nothing, 0);
             disk.flip(&name, offset);
@@ -396,8 +394,7 @@ fn an_entry_is_flushed_only_with_its_staged_file() {
     let folder = tempfile::tempdir().unwrap();
     let files: Arc<dyn StagedFiles> = Arc::new(StagedFolder::open(folder.path()).unwrap());
     let disk = SimDisk::new();
-    let log =
-        Log::open(Arc::new(disk), SMALL, Arc::clone(&files), Arc::new(|_| {})).unwrap();
+    let log = Log::open(Arc::new(disk), SMALL, Arc::clone(&files), Arc::new(|_| {})).unwrap();
     let name = stage(&files, b"large").unwrap();
     let staged = |index, sha256| {
         let payload = Payload::Staged { sha256, len: 5 };
@@ -415,7 +412,8 @@ fn reads_are_bounded_and_reach_the_disk() {
     let disk = Arc::new(Folder::new(folder.path()).unwrap());
     let config = LogConfig { segment: 1 << 20, cache: 10_000, read: 5_000, background: true };
     let open = || {
-        Log::open(Arc::clone(&disk) as _, config, Arc::new(NoStagedFiles), Arc::new(|_| {})).unwrap()
+        Log::open(Arc::clone(&disk) as _, config, Arc::new(NoStagedFiles), Arc::new(|_| {}))
+            .unwrap()
     };
     let log = open();
     let entries: Vec<_> = (0..2_000).map(|index| entry(1, index, 1_000)).collect();
@@ -423,7 +421,10 @@ fn reads_are_bounded_and_reach_the_disk() {
         assert!(wait(|done| log.append(part.to_vec(), done)));
     }
     assert!(log.shared.state().memory.find(0..1, 1).iter().all(|f| matches!(f, Found::On(..))));
-    for log in [log.clone(), { log.close(); open() }] {
+    for log in [log.clone(), {
+        log.close();
+        open()
+    }] {
         assert_eq!(log.read(0..u64::MAX, u64::MAX).unwrap(), entries);
         let some = log.read(100..2_000, 5_000).unwrap();
         assert_eq!(some, entries[100..100 + some.len()]);
@@ -432,4 +433,3 @@ fn reads_are_bounded_and_reach_the_disk() {
         assert!(log.read(2_000..2_001, u64::MAX).unwrap().is_empty());
     }
 }
-

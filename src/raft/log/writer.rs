@@ -13,7 +13,7 @@ use super::memory::Place;
 use super::record::{Kind, SEGMENT_HEADER, SegmentHeader, record_len, write_record};
 use super::recover::Active;
 use super::segments::{JanitorJobs, Retired, Segment, file_name};
-use super::{Group, Shared, Work};
+use super::{Group, Mark, Shared, Work};
 use crate::core::EntryId;
 
 /// The longest body of a record: what a `u32` offset and a sane entry allow.
@@ -77,7 +77,8 @@ pub fn writer(
             let segment = shared.state().segments.get(&active.number).map(|segment| {
                 (Arc::clone(&segment.file), usize::try_from(segment.len).unwrap_or(usize::MAX))
             });
-            let (file, len) = segment.ok_or_else(|| io::Error::other("the segment is not there"))?;
+            let (file, len) =
+                segment.ok_or_else(|| io::Error::other("the segment is not there"))?;
             Current {
                 number: active.number,
                 nonce: active.nonce,
@@ -178,7 +179,7 @@ impl Writer {
                 }
             }
         }
-        if let Some(committed) = group.committed {
+        if let Some(Mark(committed)) = group.mark {
             self.marks.committed = committed;
             self.put(Kind::Committed, &encode_body(&committed))?;
         }

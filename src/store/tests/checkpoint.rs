@@ -1,0 +1,111 @@
+//! Checkpoints beside readers, and the kernel's cache.
+
+use std::sync::{Mutex, Weak};
+
+use super::*;
+use crate::core::ports::KernelCache;
+use crate::sqlite::wal_index;
+
+/// readers-go-on: a reader's pages are not overwritten; once it left, the WAL begins anew.
+#[test]
+fn a_reader_holds_its_snapshot_through_checkpoints() {
+    let mut origin = Origin::new(4096, true);
+    let mut node = Node::from(&origin.run("CREATE TABLE t(v)"));
+    node.append(&origin.run("INSERT INTO t VALUES(1)")).unwrap();
+    let mut reader = node.client();
+    reader.run("BEGIN");
+    assert_eq!(reader.run("SELECT sum(v) FROM t"), "1");
+    let pinned = node.database.wal_tip().unwrap().unwrap().frame;
+    for v in 2..10 {
+        node.append(&origin.run(&format!("INSERT INTO t VALUES({v})"))).unwrap();
+        let done = node.database.checkpoint(CheckpointMode::Passive).unwrap();
+        assert_eq!(done.backfilled, pinned);
+        assert!(done.frames > pinned);
+        assert_eq!(reader.run("SELECT sum(v) FROM t"), "1");
+    }
+    assert!(node.database.checkpoint(CheckpointMode::Truncate).unwrap().busy);
+    assert_eq!(reader.run("COMMIT"), "");
+    assert_eq!(reader.run("SELECT sum(v) FROM t"), "45");
+    let done = node.database.checkpoint(CheckpointMode::Passive).unwrap();
+    assert_eq!(done.frames, done.backfilled);
+    node.check_file(&origin.image);
+    node.append(&origin.run("INSERT INTO t VALUES(10)")).unwrap();
+    assert!(node.database.wal_tip().unwrap().unwrap().frame < done.frames);
+    assert_eq!(reader.run("SELECT sum(v) FROM t"), "55");
+}
+
+/// One who reads the file alone keeps the WAL from being checkpointed, not from growing.
+#[test]
+fn a_reader_of_the_file_stops_the_checkpoint() {
+    let mut origin = Origin::new(4096, true);
+    let mut node = Node::from(&origin.run("CREATE TABLE t(v)"));
+    let mut reader = node.client();
+    reader.run("BEGIN");
+    assert_eq!(reader.run("SELECT count(*) FROM t"), "0");
+    node.append(&origin.run("INSERT INTO t VALUES(1)")).unwrap();
+    let done = node.database.checkpoint(CheckpointMode::Passive).unwrap();
+    assert_eq!(done.backfilled, 0);
+    assert_eq!(reader.run("SELECT count(*) FROM t"), "0");
+    reader.run("COMMIT");
+    assert_eq!(reader.run("SELECT count(*) FROM t"), "1");
+}
+
+/// What was backfilled when each range was invalidated.
+struct Watch {
+    database: Weak<Database>,
+    calls: Mutex<Vec<(u64, u64, u32)>>,
+}
+
+impl KernelCache for Watch {
+    fn invalidate(&self, offset: u64, len: u64) {
+        let database = self.database.upgrade().unwrap();
+        let view = database.view().unwrap();
+        let backfill = wal_index::checkpoint_info(&view).unwrap().backfill;
+        self.calls.lock().unwrap().push((offset, len, backfill));
+    }
+}
+
+/// Rule 16: every page written is invalidated, and the file's end, before `nBackfill` says that
+/// readers may take them from the file.
+#[test]
+fn pages_are_invalidated_before_they_are_reachable() {
+    let mut origin = Origin::new(4096, true);
+    let first = origin.run("CREATE TABLE t(v)");
+    let mut node = Node::from(&first);
+    node.append(&origin.run("INSERT INTO t VALUES(randomblob(50000))")).unwrap();
+    node.append(&origin.run("DELETE FROM t")).unwrap();
+    node.append(&origin.run("VACUUM")).unwrap();
+    let watch =
+        Arc::new(Watch { database: Arc::downgrade(&node.database), calls: Mutex::default() });
+    node.database.connect(node.locks.clone(), watch.clone());
+    let done = node.database.checkpoint(CheckpointMode::Passive).unwrap();
+    assert_eq!((done.backfilled, done.busy), (done.frames, false));
+    let calls = std::mem::take(&mut *watch.calls.lock().unwrap());
+    assert!(calls.iter().all(|(_, _, backfill)| *backfill == 0));
+    assert!(calls.iter().any(|(offset, len, _)| *offset == 0 && *len >= 4096), "{calls:?}");
+
+    // The file gets shorter.
+    node.append(&origin.run("INSERT INTO t VALUES(randomblob(90000))")).unwrap();
+    node.database.checkpoint(CheckpointMode::Passive).unwrap();
+    node.append(&origin.run("DELETE FROM t; ")).unwrap();
+    node.append(&origin.run("VACUUM")).unwrap();
+    watch.calls.lock().unwrap().clear();
+    node.database.checkpoint(CheckpointMode::Passive).unwrap();
+    let calls = std::mem::take(&mut *watch.calls.lock().unwrap());
+    let end = origin.image.len() as u64;
+    assert!(calls.contains(&(end, 0, 0)), "{calls:?}");
+    node.check_file(&origin.image);
+}
+
+/// Space is secured for the frames and the index of a transaction (Rule 7).
+#[test]
+fn space_is_reserved() {
+    let mut origin = Origin::new(4096, true);
+    let node = Node::from(&origin.run("CREATE TABLE t(v)"));
+    node.database.reserve(4096, 9000, 9000).unwrap();
+    let view = node.database.view().unwrap();
+    assert_eq!(crate::sqlite::IndexMemory::regions(&view), 3);
+    let blocks = std::os::unix::fs::MetadataExt::blocks(&node.database.wal.metadata().unwrap());
+    assert!(blocks * 512 >= 9000 * 4120);
+    assert_eq!(node.database.sizes().unwrap().wal, 0);
+}

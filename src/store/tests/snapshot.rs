@@ -1,0 +1,117 @@
+//! Whole databases as streams.
+
+use std::io::Read;
+
+use super::*;
+use crate::core::Incarnation;
+use crate::ltx::Decoder;
+
+fn image_of(ltx: &[u8]) -> (Vec<u8>, Position) {
+    let mut decoder = Decoder::new(ltx).unwrap();
+    let header = *decoder.header();
+    let mut image = vec![0; header.commit as usize * header.page_size as usize];
+    let mut page = Vec::new();
+    while let Some(pgno) = decoder.next_page(&mut page).unwrap() {
+        let offset = (pgno as usize - 1) * header.page_size as usize;
+        image[offset..offset + page.len()].copy_from_slice(&page);
+    }
+    let checksum = decoder.finish().unwrap().post_apply;
+    (image, Position { txid: header.max_txid, checksum })
+}
+
+/// While it is read, transactions are appended and checkpoints run.
+#[test]
+fn a_snapshot_is_of_one_position() {
+    for (page_size, checkpoint_first) in [(512, false), (4096, true), (65536, false)] {
+        let mut origin = Origin::new(page_size, true);
+        let mut node = Node::from(&origin.run("CREATE TABLE t(v)"));
+        for _ in 0..10 {
+            node.append(&origin.run("INSERT INTO t VALUES(randomblob(9000))")).unwrap();
+            node.database.checkpoint(CheckpointMode::Passive).unwrap();
+        }
+        if !checkpoint_first {
+            node.append(&origin.run("UPDATE t SET v = randomblob(100) WHERE rowid % 2")).unwrap();
+        }
+        let (expected, at) = (origin.image.clone(), origin.position);
+        let mut snapshot = node.database.snapshot(1, 0).unwrap();
+        assert_eq!((snapshot.position, snapshot.entry), (at, node.database.applied()));
+        let mut stream = vec![0; 5000];
+        snapshot.read_exact(&mut stream).unwrap();
+        for _ in 0..5 {
+            node.append(&origin.run("UPDATE t SET v = randomblob(3000)")).unwrap();
+            let done = node.database.checkpoint(CheckpointMode::Passive).unwrap();
+            assert!(done.backfilled < done.frames);
+        }
+        snapshot.read_to_end(&mut stream).unwrap();
+        drop(snapshot);
+        let (image, position) = image_of(&stream);
+        assert!(image == *expected, "page size {page_size}");
+        assert_eq!(position, at);
+        // Its place is free again.
+        let done = node.database.checkpoint(CheckpointMode::Passive).unwrap();
+        assert_eq!(done.backfilled, done.frames);
+        node.check_file(&origin.image);
+    }
+}
+
+/// With a rollback journal a writer waits meanwhile, and a snapshot does not begin beside one.
+#[test]
+fn a_snapshot_holds_a_rollback_database_shared() {
+    let mut origin = Origin::new(4096, false);
+    let node = Node::from(&origin.run("CREATE TABLE t(v)"));
+    let all =
+        ByteRange { start: locks::SHARED_FIRST, end: locks::SHARED_FIRST + locks::SHARED_SIZE - 1 };
+    let alone = |kind| node.locks.lock(WRITER, LockFile::Database, all, kind);
+    let mut snapshot = node.database.snapshot(1, 0).unwrap();
+    assert!(!alone(LockKind::Exclusive));
+    let mut stream = Vec::new();
+    snapshot.read_to_end(&mut stream).unwrap();
+    drop(snapshot);
+    assert!(image_of(&stream).0 == *origin.image);
+    assert!(alone(LockKind::Exclusive));
+    assert!(matches!(node.database.snapshot(1, 0), Err(StoreError::Busy { .. })));
+    alone(LockKind::Unlock);
+    assert!(node.database.snapshot(1, 0).is_ok());
+}
+
+/// A snapshot goes into a database that readers have open, whatever that held: they keep theirs,
+/// and see the other next.
+#[test]
+fn a_snapshot_is_installed_beneath_readers() {
+    let mut theirs = Origin::new(4096, true);
+    let mut source = Node::from(&theirs.run("CREATE TABLE t(v)"));
+    for _ in 0..5 {
+        source.append(&theirs.run("INSERT INTO t VALUES(randomblob(20000))")).unwrap();
+    }
+    let mut ltx = Vec::new();
+    source.database.snapshot(1, 0).unwrap().read_to_end(&mut ltx).unwrap();
+
+    let mut ours = Origin::new(4096, true);
+    let mut node = Node::from(&ours.run("CREATE TABLE t(v); CREATE TABLE other(v)"));
+    node.append(&ours.run("INSERT INTO t VALUES(1)")).unwrap();
+    let mut reader = node.client();
+    reader.run("BEGIN");
+    assert_eq!(reader.run("SELECT count(*) FROM t"), "1");
+    node.lock_write();
+    let at = node.database.append_snapshot(&ltx[..], entry(50), Incarnation(40)).unwrap();
+    node.unlock_write();
+    assert_eq!(at, theirs.position);
+    assert_eq!(node.database.incarnation(), Some(Incarnation(40)));
+    assert_eq!(reader.run("SELECT count(*) FROM t"), "1");
+    reader.run("COMMIT");
+    assert_eq!(reader.run("SELECT count(*) FROM t"), "5");
+    assert_eq!(reader.run("PRAGMA integrity_check"), "ok");
+    node.database.checkpoint(CheckpointMode::Passive).unwrap();
+    node.check_file(&theirs.image);
+    node.append(&theirs.run("INSERT INTO t VALUES(2)")).unwrap();
+
+    // And into an empty one.
+    let empty = Node::new();
+    empty.database.install_in_place(&ltx[..], entry(50), Incarnation(40)).unwrap();
+    assert_eq!(empty.database.position(), at);
+    assert_eq!(empty.client().run("SELECT count(*) FROM t"), "5");
+    // A transaction that is not the whole is no snapshot.
+    let part = theirs.run("INSERT INTO t VALUES(3)");
+    let refused = empty.database.install_in_place(&part.ltx[..], entry(51), Incarnation(40));
+    assert!(matches!(refused, Err(StoreError::Invalid { .. })));
+}
