@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::source::{files_below, rooms, root};
-use crate::tokens::{Token, tokens};
+use crate::source::rooms;
 
 /// Who alone may name a crate. A crate that several rooms need is not here.
 const CRATES: [(&str, &[&str]); 11] = [
