@@ -1,8 +1,8 @@
 """Applications on the mount, each a process of its own: a daemon that hangs must not hang the tests.
 
     client.py serve DATABASE TIMEOUT            one request and one answer a line, as JSON
-    client.py write DATABASE TIMEOUT NAME LOG [PAUSE]
-                                                INSERT INTO log(who, k), until SIGTERM
+    client.py write DATABASE TIMEOUT NAME LOG PAUSE STATEMENT
+                                                repeats the statement, with :who and :k, until SIGTERM
 
 Nothing but Python's own sqlite3: a stock client. TIMEOUT is SQLite's busy timeout, in seconds.
 """
@@ -84,7 +84,7 @@ def serve(path, timeout):
         print(json.dumps(said, default=bytes.hex), flush=True)
 
 
-def write(path, timeout, who, log, pause="0"):
+def write(path, timeout, who, log, pause, statement):
     """Says in LOG what it does: `? k` before a statement, `+ k` when it returned, `- k` and why when it
     failed; each with the time. What was written there survives a SIGKILL of this process."""
     stop = []
@@ -96,7 +96,7 @@ def write(path, timeout, who, log, pause="0"):
             k += 1
             out.write(f"? {k} {time.time()}\n")
             try:
-                connection.execute("INSERT INTO log(who, k) VALUES (?, ?)", (who, k))
+                connection.execute(statement, {"who": who, "k": k})
                 out.write(f"+ {k} {time.time()}\n")
             except sqlite3.Error as error:
                 said = describe(error)

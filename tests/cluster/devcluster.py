@@ -151,14 +151,18 @@ def end_process(process, deadline=LONG):
         raise Hung(f"process {process.pid} does not end: it waits for the mount") from None
 
 
-class Writer:
-    """An application that inserts rows as fast as it can, and keeps a log of what was answered."""
+# What a Writer does unless it is told otherwise: a row that nobody else writes.
+INSERT = "INSERT INTO log(who, k) VALUES (:who, :k)"
 
-    def __init__(self, database, who, log, timeout=BUSY, pause=0):
+
+class Writer:
+    """An application that writes as fast as it can, and keeps a log of what was answered."""
+
+    def __init__(self, database, who, log, timeout=BUSY, pause=0, statement=None):
         self.who, self.log = who, Path(log)
+        arguments = [database, timeout, who, log, pause, statement or INSERT]
         self.process = subprocess.Popen(
-            [sys.executable, CLIENT, "write", database, str(timeout), who, str(log), str(pause)],
-            preexec_fn=die_with_parent,
+            [sys.executable, CLIENT, "write", *map(str, arguments)], preexec_fn=die_with_parent
         )
 
     def lines(self):
@@ -461,13 +465,12 @@ class Cluster:
         return count
 
     @contextmanager
-    def writing(self, name, *nodes, timeout=BUSY, pause=0):
+    def writing(self, name, *nodes, **options):
         """Writers on these nodes, until the end of the block; each has written before it begins."""
-        writers = [
-            Writer(node.db(name), f"{node.name}.{index}", self.folder / f"w{index}.{time.time_ns()}",
-                   timeout, pause)
-            for index, node in enumerate(nodes)
-        ]  # fmt: skip
+        writers = []
+        for number, node in enumerate(nodes):
+            who = f"{node.name}.{number}.{time.time_ns()}"
+            writers.append(Writer(node.db(name), who, self.folder / f"writer-{who}", **options))
         try:
             wait_for(lambda: all(w.acknowledged() for w in writers), LONG, "every writer's first row")
             yield writers

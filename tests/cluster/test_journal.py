@@ -184,3 +184,41 @@ def test_no_journal_no_write(cluster, db, unsafe):
         assert "refused" in node.log()
     cluster.same(db)
     assert cluster.nodes[0].sql(db, "SELECT count(*) FROM t") == [[0]]
+
+
+def test_a_page_size_changes_wholly_or_not_at_all(cluster, db):
+    """VACUUM with another page size: as one transaction of the whole database, or refused."""
+    cluster.create(db, "PRAGMA journal_mode = delete", "CREATE TABLE t(x)", FILL)
+    with cluster.followers()[0].client(db) as client:
+        client.run("PRAGMA page_size = 8192")
+        try:
+            client.run("VACUUM")
+        except SqlError:
+            pass
+    cluster.same(db)
+    sizes = {node.sql(db, "PRAGMA page_size")[0][0] for node in cluster.nodes}
+    assert len(sizes) == 1
+    assert cluster.nodes[0].sql(db, "SELECT count(*) FROM t") == [[60]]
+
+
+def test_a_held_unlink_without_quorum(cluster, db):
+    """It blocks every open in the folder: so it is answered after 2 s (unlink_timeout), with the
+    outcome open, and the folder is free again."""
+    cluster.create(db, "PRAGMA journal_mode = delete", "CREATE TABLE t(x)")
+    leader, others = cluster.leader(), cluster.followers()
+    with client_on(leader, db, "delete") as client:
+        client.run("BEGIN IMMEDIATE")
+        client.run("INSERT INTO t VALUES (1)")
+        for node in others:
+            cluster.kill(node)
+        with pytest.raises(SqlError) as failed:
+            client.run("COMMIT")
+        assert failed.value.seconds < 6
+        with leader.client("other.db") as other:
+            with pytest.raises(SqlError):
+                other.run("SELECT * FROM nothing")
+    cluster.heal()
+    cluster.same(db)
+    assert cluster.nodes[0].sql(db, "SELECT count(*) FROM t")[0][0] in (0, 1)
+    cluster.nodes[1].sql(db, "INSERT INTO t VALUES (2)")
+    cluster.same(db)
