@@ -13,5 +13,7 @@ pub mod locks;
 pub mod ltx;
 pub mod mesh;
 pub mod mount;
+pub mod node;
+pub mod raft;
 pub mod sqlite;
 pub mod store;

@@ -19,7 +19,7 @@
 //! - Rule 14: nothing is granted before this leader applied its own term's first entry, and every
 //!   other node has said what it holds, or is lost, or the deadline passed; nor while a proposal
 //!   of that database is in flight.
-//! - Rule 15: a node that had to wait for its lock keeps it for [`RESERVATION`], unless it
+//! - Rule 15: a node that had to wait for its lock keeps it for [`RESERVATION`], unless it wrote or
 //!   releases it: its application was told EAGAIN and may ask again only some 100 ms later
 //!   (SQLite's busy handler); were the lock recalled at once, two busy nodes would pass it to and
 //!   fro and neither would write.
@@ -312,6 +312,10 @@ impl WriteLocks {
     pub fn proposal_finished(&mut self, now: Duration, database: &DatabaseName) -> Vec<Action> {
         if let Some(lock) = self.locks.get_mut(database) {
             lock.proposals = lock.proposals.saturating_sub(1);
+            // Its holder wrote: that is what the lock was reserved for (Rule 15).
+            if let Some(hold) = &mut lock.holder {
+                hold.reserved_until = hold.reserved_until.min(now);
+            }
         }
         self.settle(now, database)
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::cluster_lock::ClusterLock;
 use super::database::{Database, Later, SHARED_RANGE, State};
-use super::files::count;
+use super::counters::count;
 use super::hold::{APPLIER, Phase};
 use super::lock;
 use crate::cluster::Payload;
@@ -194,7 +194,7 @@ impl Database {
         later.run(self);
     }
 
-    pub(super) fn is_wal(&self) -> bool {
+    pub fn is_wal(&self) -> bool {
         self.mode() == JournalMode::Wal
     }
 

@@ -18,7 +18,7 @@ use super::lock;
 use super::peers::SharedGroup;
 use super::rpc::{Answer, Request};
 use super::settings::{CALL_TIMEOUT, LOCK_CALL, RECLAIM};
-use crate::cluster::{Action, Ticket, WriteLocks, WriteLocksStatus};
+use crate::cluster::{Action, Command, Ticket, WriteLocks, WriteLocksStatus};
 use crate::core::{Clock, DatabaseName, NodeId, TransactionId};
 
 /// How often deadlines of the table are looked at while there is something to wait for.
@@ -261,8 +261,24 @@ impl Arbiter {
         }
     }
 
+    /// Puts a command into this node's log, if it leads `term`. Done when it is queued there.
+    ///
+    /// # Errors
+    /// It was not taken; says why.
+    pub async fn propose(&self, term: u64, command: Command) -> Result<(), String> {
+        let id = command.id();
+        if let Command::Commit(commit) = &command {
+            self.proposal_started(term, id, &commit.database);
+        }
+        let queued = self.group.propose_here(term, command).await;
+        if queued.is_err() {
+            self.proposal_finished(id);
+        }
+        queued
+    }
+
     /// A transaction goes into this leader's log.
-    pub fn proposal_started(&self, term: u64, id: TransactionId, database: &DatabaseName) {
+    fn proposal_started(&self, term: u64, id: TransactionId, database: &DatabaseName) {
         let mut reign = lock(&self.reign);
         let Some(reign) = reign.as_mut().filter(|reign| reign.term == term) else { return };
         if reign.proposals.insert(id, database.clone()).is_none() {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::database::{Database, Later, SHARED_RANGE};
 use super::door::{Errno, LockRequest, Reply};
-use super::files::count;
+use super::counters::count;
 use super::hold::{Follow, JournalAnswer, JournalEnd, JournalFollow, Phase, TURNER, Withheld};
 use super::lock;
 use super::verdict::daemon_hold;

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 
@@ -15,10 +15,11 @@ use tokio::time::Instant;
 use super::apply::Queued;
 use super::arbiter::Arbiter;
 use super::cluster_lock::ClusterLock;
+use super::counters::Counters;
 use super::door::{
     Conflict, DatabaseFiles, Errno, FileKind, Handle, LockRequest, Owner, Reply,
 };
-use super::gate::{Pending, Waiter, gate_byte};
+use super::gate::{Pending, Waiter};
 use super::hold::{Hold, KEEPER, LockOwner};
 use super::lock;
 use super::notice::Notices;
@@ -43,16 +44,6 @@ pub struct Shared {
     /// Large transactions are staged here.
     pub staged: std::path::PathBuf,
     pub counters: Counters,
-}
-
-/// What the metrics count, over all databases.
-#[derive(Default)]
-pub struct Counters {
-    pub committed: AtomicU64,
-    pub refused: AtomicU64,
-    pub applied: AtomicU64,
-    pub doomed: AtomicU64,
-    pub checkpoints: AtomicU64,
 }
 
 pub struct Database {
@@ -368,6 +359,13 @@ pub(super) const SHARED_RANGE: ByteRange = ByteRange {
 pub(super) const EXIT_RECOVER: i32 = 70;
 
 impl Shared {
+    /// The leader's side of the write locks. Set once, before anything is served.
+    pub fn set_arbiter(&self, arbiter: &Arc<Arbiter>) {
+        *self.arbiter.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            Arc::downgrade(arbiter);
+        self.proposer.set_arbiter(arbiter);
+    }
+
     /// Where a staged transaction's file lies.
     pub fn staged_path(&self, sha256: &[u8; 32]) -> std::path::PathBuf {
         let name: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -4,7 +4,6 @@
 //! until its verdict is in this node's applied log.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::bytes::Wal;
 use super::database::{Database, Later, State};
@@ -283,11 +282,6 @@ impl Database {
         let built = self.build(hold.base, &withheld);
         self.propose(state, withheld, built, later);
     }
-}
-
-/// The counter of what happened, by one.
-pub(super) fn count(counter: &std::sync::atomic::AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 /// The file whose lock is a hold's.

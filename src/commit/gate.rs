@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::cluster_lock::{ClusterLock, Held};
+use super::counters::count;
 use super::database::{Database, Later, State};
 use super::door::{Conflict, Errno, FileKind, LockRequest, Reply};
 use super::hold::{Follow, HEIR, Hold, JournalFollow, LockOwner, Phase};
@@ -196,6 +197,7 @@ impl Database {
             let over = state.pending.take_if(|pending| pending.id == id);
             drop(state);
             if let Some(pending) = over {
+                count(&database.shared.counters.locks_busy);
                 (pending.reply)(Err(Errno(libc::EAGAIN)));
             }
         });
@@ -235,6 +237,10 @@ impl Database {
             }),
             Err(_) => Err(Errno(libc::EAGAIN)),
         };
+        count(match result {
+            Ok(()) => &self.shared.counters.locks_granted,
+            Err(_) => &self.shared.counters.locks_busy,
+        });
         later.answer(pending.reply, result);
         true
     }

@@ -17,6 +17,7 @@ mod arbiter;
 mod bytes;
 mod checkpoint;
 mod cluster_lock;
+mod counters;
 mod database;
 mod databases;
 pub mod door;
@@ -37,7 +38,8 @@ mod verdict;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use arbiter::{Arbiter, Holder};
-pub use database::{Counters, Database, Shared};
+pub use counters::Counters;
+pub use database::{Database, Shared};
 pub use databases::{AllDatabases, Listener};
 pub use propose::Proposer;
 pub use rpc::METHOD;
@@ -46,6 +48,6 @@ pub use settings::{NODE_SILENT, Settings};
 
 /// Takes a mutex. A thread that panicked while it held one has already been reported; what it
 /// guarded is checked by checksums, so others go on rather than panic too.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

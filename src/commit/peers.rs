@@ -42,6 +42,9 @@ pub trait Group: Send + Sync + 'static {
         timeout: Duration,
     ) -> BoxFuture<'_, Result<Bytes, String>>;
 
+    /// A staged file of this name is about to be here: it stays until an entry names it.
+    fn keep_staged(&self, sha256: [u8; 32], len: u64);
+
     /// Sees to it that a staged file which `from` has is here, too.
     fn fetch_staged(
         &self,

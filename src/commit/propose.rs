@@ -9,13 +9,14 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+use super::arbiter::Arbiter;
 use super::lock;
 use super::peers::{Leadership, SharedGroup};
 use super::rpc::{Answer, Request};
@@ -55,6 +56,7 @@ pub struct Proposer {
     sequence: AtomicU64,
     waiting: Mutex<HashMap<TransactionId, Waiting>>,
     indeterminate: AtomicU64,
+    arbiter: OnceLock<Weak<Arbiter>>,
 }
 
 impl Proposer {
@@ -66,7 +68,13 @@ impl Proposer {
             sequence: AtomicU64::new(1),
             waiting: Mutex::default(),
             indeterminate: AtomicU64::new(0),
+            arbiter: OnceLock::new(),
         }
+    }
+
+    /// What this node proposes while it leads itself goes through its arbiter, like any node's.
+    pub(super) fn set_arbiter(&self, arbiter: &Arc<Arbiter>) {
+        let _already = self.arbiter.set(Arc::downgrade(arbiter));
     }
 
     pub fn boot(&self) -> Boot {
@@ -188,7 +196,9 @@ impl Proposer {
 
     async fn send(&self, leader: NodeId, now: Leadership, command: &Command) -> Result<(), String> {
         if leader == self.group.me() {
-            return self.group.propose_here(now.term, command.clone()).await;
+            let arbiter = self.arbiter.get().and_then(Weak::upgrade);
+            let arbiter = arbiter.ok_or("the node is starting")?;
+            return arbiter.propose(now.term, command.clone()).await;
         }
         let staged = matches!(
             command,

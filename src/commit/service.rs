@@ -9,7 +9,7 @@ use super::databases::AllDatabases;
 use super::peers::SharedGroup;
 use super::rpc::{Answer, Request};
 use crate::cluster::{Command, Payload};
-use crate::core::{DatabaseName, NodeId};
+use crate::core::NodeId;
 
 pub struct Service {
     pub group: SharedGroup,
@@ -43,33 +43,17 @@ impl Service {
     }
 
     async fn propose(&self, from: NodeId, term: u64, command: Command) -> Result<Answer, String> {
-        let named = commit_of(&command);
         if let Command::Commit(commit) = &command
             && let Payload::Staged { sha256, len } = &commit.payload
         {
             self.group.fetch_staged(from, *sha256, *len).await?;
         }
-        let id = command.id();
-        if let Some(database) = named {
-            self.arbiter.proposal_started(term, id, &database);
-        }
-        let queued = self.group.propose_here(term, command).await;
-        if let Err(error) = queued {
-            self.arbiter.proposal_finished(id);
-            return Err(error);
-        }
+        self.arbiter.propose(term, command).await?;
         Ok(Answer::Ok)
     }
 
     async fn on_blocking(&self, work: impl FnOnce(&AllDatabases) + Send + 'static) {
         let databases = Arc::clone(&self.databases);
         let _done = tokio::task::spawn_blocking(move || work(&databases)).await;
-    }
-}
-
-fn commit_of(command: &Command) -> Option<DatabaseName> {
-    match command {
-        Command::Commit(commit) => Some(commit.database.clone()),
-        Command::Delete { .. } | Command::Abandon { .. } => None,
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::counters::count;
 use super::database::Database;
 use super::databases::AllDatabases;
 use super::lock;
@@ -42,6 +43,7 @@ impl Replica for AllDatabases {
     }
 
     fn databases_for_snapshot(&self, state: &State) -> io::Result<Vec<SnapshotDatabase>> {
+        count(&self.shared().counters.snapshots_sent);
         let mut databases = Vec::new();
         for (name, at) in state.databases() {
             let missing = || io::Error::other(format!("{name} is not served by this node"));
@@ -67,6 +69,7 @@ impl Replica for AllDatabases {
         state: &State,
         databases: &mut dyn Iterator<Item = io::Result<IncomingDatabase>>,
     ) -> io::Result<()> {
+        count(&self.shared().counters.snapshots_received);
         for incoming in databases {
             self.install(state, incoming?).map_err(io::Error::other)?;
         }
@@ -103,6 +106,7 @@ impl AllDatabases {
     /// nothing-discarded: the files go aside, and the name is free.
     pub(super) fn put_aside(&self, database: &Arc<Database>) -> Result<(), StoreError> {
         self.withdraw(&database.name);
+        count(&self.shared().counters.set_aside);
         let aside = self.store().set_aside(database.store(), SystemTime::now())?;
         tracing::warn!(
             database = %database.name, kept = %aside.folder.display(),

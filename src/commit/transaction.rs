@@ -242,6 +242,7 @@ impl Database {
         let sha256: [u8; 32] = staged.hash.finalize().into();
         let file = staged.file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
         file.sync_all()?;
+        self.group.keep_staged(sha256, staged.len);
         std::fs::rename(self.making(), self.shared.staged_path(&sha256))?;
         File::open(&self.shared.staged)?.sync_all()?;
         Ok(Payload::Staged { sha256, len: staged.len })

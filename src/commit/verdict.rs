@@ -5,15 +5,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::database::{Database, Later, State};
 use super::door::{Errno, FileKind};
-use super::files::{count, gate_file};
+use super::counters::count;
+use super::files::gate_file;
 use super::hold::{Follow, HEIR, Hold, LockOwner, Phase, Withheld};
 use super::lock;
 use super::propose::Event;
 use super::transaction::Built;
-use crate::cluster::{Command, Verdict};
+use crate::cluster::{Command, Payload, Verdict};
 use crate::core::ports::{ByteRange, KernelCache};
 use crate::core::{EntryId, TransactionId};
 use crate::store::JournalMode;
@@ -53,6 +55,11 @@ impl Database {
         };
         hold.phase = Phase::Committing { withheld, change: built.change };
         let id = self.shared.proposer.next_id();
+        let bytes = match &built.payload {
+            Payload::Inline(bytes) => bytes.len() as u64,
+            Payload::Staged { len, .. } => *len,
+        };
+        self.shared.counters.committed_bytes.fetch_add(bytes, Ordering::Relaxed);
         let command = Command::Commit(crate::cluster::Commit {
             id,
             database: self.name.clone(),
@@ -64,7 +71,11 @@ impl Database {
             payload: built.payload,
         });
         let database = Arc::clone(self);
-        let on_event = Box::new(move |event| database.on_event(id, event));
+        let since = Instant::now();
+        let on_event = Box::new(move |event| {
+            database.shared.counters.latency.add(since.elapsed());
+            database.on_event(id, event);
+        });
         self.shared.proposer.submit(command, limit, on_event);
     }
 

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Parts;
+use super::group::NodeGroup;
+use super::service::{SWITCHOVER, hand_over};
 use crate::commit::{AllDatabases, Arbiter};
 use crate::core::NodeId;
 use crate::core::config::Config;
@@ -29,6 +31,7 @@ pub struct EmbeddedEngine {
     databases: Arc<AllDatabases>,
     arbiter: Arc<Arbiter>,
     raft: Arc<RaftNode>,
+    group: Arc<NodeGroup>,
     mesh: Mesh,
     draining: AtomicBool,
     leader_changes: Arc<AtomicU64>,
@@ -50,6 +53,7 @@ impl EmbeddedEngine {
             databases: Arc::clone(&parts.databases),
             arbiter: Arc::clone(&parts.arbiter),
             raft: Arc::clone(&parts.raft),
+            group: Arc::clone(&parts.group),
             mesh: parts.mesh.clone(),
             draining: AtomicBool::new(false),
             leader_changes,
@@ -69,13 +73,26 @@ impl EmbeddedEngine {
         self.names.iter().find(|(_, (known, _))| known == name).map(|(id, _)| *id)
     }
 
+    /// The leader hands over; anybody may ask it to.
+    async fn ask_to_hand_over(
+        &self,
+        leader: NodeId,
+        target: Option<NodeId>,
+        timeout: Duration,
+    ) -> Result<NodeId, String> {
+        let request = postcard::to_allocvec(&target).map_err(|error| error.to_string())?;
+        let answer = self.mesh.call(leader, SWITCHOVER, request.into(), timeout).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        postcard::from_bytes(&answer).map_err(|error| error.to_string())
+    }
+
     fn members(&self, leader: Option<NodeId>) -> Vec<MemberStatus> {
         let raft = self.raft.status();
-        let last = raft.last_log;
         self.names
             .iter()
             .map(|(id, (name, address))| {
-                let matched = raft.matched.get(id).copied();
+                let progress = raft.peers.get(id);
+                let matched = progress.and_then(|progress| progress.matched);
                 MemberStatus {
                     id: *id,
                     name: name.clone(),
@@ -83,15 +100,15 @@ impl EmbeddedEngine {
                     role: if leader == Some(*id) { MemberRole::Leader } else { MemberRole::Voter },
                     reachable: *id == self.id
                         || self.mesh.peer_state(*id) == Some(PeerEventKind::Up),
-                    matched,
-                    lag: matched.map(|matched| last.saturating_sub(matched)),
+                    matched: matched.map(|entry| entry.index),
+                    lag: progress.map(|progress| progress.lag),
                 }
             })
             .collect()
     }
 
     fn quorum(&self) -> Quorum {
-        let age = self.raft.quorum_age();
+        let age = self.group.quorum_age();
         Quorum {
             ok: age.is_some_and(|age| age < QUORUM_AGE),
             age_ms: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
@@ -124,7 +141,7 @@ impl Engine for EmbeddedEngine {
         if raft.leader.is_none() {
             not_ready.push("no leader is known".to_owned());
         }
-        let lag = self.raft.lag();
+        let lag = self.group.lag();
         Status {
             cluster: self.cluster.clone(),
             id: self.id,
@@ -132,16 +149,21 @@ impl Engine for EmbeddedEngine {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
             role: if leading { Role::Primary } else { Role::Replica },
-            raft_role: raft.role,
+            raft_role: match raft.role {
+                crate::raft::Role::Leader => RaftRole::Leader,
+                crate::raft::Role::Candidate => RaftRole::Candidate,
+                crate::raft::Role::Learner => RaftRole::Learner,
+                crate::raft::Role::Follower | crate::raft::Role::Stopped => RaftRole::Follower,
+            },
             term: raft.term,
             leader: raft.leader.map(|id| self.name_of(id)),
             quorum,
-            applied_index: raft.applied,
-            committed_index: raft.committed,
+            applied_index: raft.applied.map_or(0, |entry| entry.index),
+            committed_index: raft.committed.map_or(0, |entry| entry.index),
             lag_ms: lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
             serving: !self.draining.load(Ordering::Acquire),
             not_ready,
-            stuck: None,
+            stuck: (raft.role == crate::raft::Role::Stopped).then(|| "Raft has stopped".to_owned()),
             members: self.members(raft.leader),
         }
     }
@@ -192,8 +214,8 @@ impl Engine for EmbeddedEngine {
             locks_doomed: of(&counters.doomed),
             leader_changes: self.leader_changes.load(Ordering::Relaxed),
             checkpoints: of(&counters.checkpoints),
-            snapshots_sent: raft.snapshots_sent,
-            snapshots_received: raft.snapshots_received,
+            snapshots_sent: of(&counters.snapshots_sent),
+            snapshots_received: of(&counters.snapshots_received),
             set_aside: of(&counters.set_aside),
             log_bytes: raft.log_bytes,
         }
@@ -237,9 +259,18 @@ impl Engine for EmbeddedEngine {
                     self.name_of(target)
                 )));
             }
-            match self.raft.switch_leader(target, timeout).await {
+            let done = if leader == self.id {
+                let handed = tokio::time::timeout(timeout, hand_over(&self.raft, target)).await;
+                match handed {
+                    Ok(handed) => handed.map_err(|error| error.to_string()),
+                    Err(_) => return Ok(Switchover::Accepted { to: to.unwrap_or_default() }),
+                }
+            } else {
+                self.ask_to_hand_over(leader, target, timeout).await
+            };
+            match done {
                 Ok(id) => Ok(Switchover::Done { leader: self.name_of(id) }),
-                Err(error) => Err(SwitchoverError::Unavailable(error.to_string())),
+                Err(error) => Err(SwitchoverError::Unavailable(error)),
             }
         })
     }

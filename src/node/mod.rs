@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch::{Receiver, Sender, channel as watch_channel};
 
 use crate::api;
 use crate::commit::peers::SharedGroup;
@@ -30,7 +31,7 @@ use crate::core::config::{Config, JournalPolicy, Passthrough};
 use crate::core::{NodeId, SystemClock};
 use crate::mesh::{Identity, Mesh, MeshConfig, Peer};
 use crate::mount::{Mount, MountConfig};
-use crate::raft::{Member, RaftConfig, RaftNode, StagedFolder};
+use crate::raft::{Compaction, Member, RaftConfig, RaftNode, StagedFiles, StagedFolder};
 use crate::store::Store;
 
 use data_folder::DataFolder;
@@ -45,7 +46,7 @@ pub enum NodeError {
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
     #[error(transparent)]
-    Certificate(#[from] crate::mesh::CaError),
+    Files(#[from] NoFile),
     #[error(transparent)]
     Mesh(#[from] crate::mesh::MeshError),
     #[error(transparent)]
@@ -60,6 +61,13 @@ pub enum NodeError {
     Io { what: &'static str, source: std::io::Error },
     #[error("the mount {0} was taken away from outside; the node stops rather than serve nobody")]
     MountEnded(String),
+    #[error("{0}")]
+    Stopped(String),
+    #[error(
+        "the files of {0:?} are not what the log says; they are set aside. Remove this node's data \
+         folder and let it join anew"
+    )]
+    Lost(Vec<String>),
     #[error("a part of the node has failed; its log says which")]
     Failed,
 }
@@ -79,6 +87,8 @@ struct Parts {
     raft: Arc<RaftNode>,
     mesh: Mesh,
     listening: crate::mesh::Listening,
+    /// What ended Raft, once something did.
+    failed: Receiver<Option<String>>,
 }
 
 /// Runs a node until SIGTERM or SIGINT.
@@ -86,7 +96,6 @@ struct Parts {
 /// # Errors
 /// What kept it from starting, or ended it.
 pub async fn run(config: Config) -> Result<(), NodeError> {
-    let started = SystemTime::now();
     let mut stop = StopSignals::new()?;
     let parts = start(&config).await?;
     let lost = {
@@ -94,11 +103,10 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
         blocking(move || databases.begin_to_serve()).await??
     };
     if !lost.is_empty() {
-        // Rule 13: what is set aside comes back from the others, as a snapshot.
-        parts.raft.want_snapshot().await?;
+        return Err(NodeError::Lost(lost.iter().map(ToString::to_string).collect()));
     }
     let mount = mount(&config, &parts).await?;
-    let engine = EmbeddedEngine::new(&config, &parts, started);
+    let engine = EmbeddedEngine::new(&config, &parts);
     let options = api::Options::new(&config.api, accounts::group(config.api.socket_group.as_deref())?);
     let serving = api::serve(Arc::clone(&engine) as _, options).await?;
     watch::systemd_ready(&engine);
@@ -108,7 +116,10 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
         () = until_true(&mut ended) => {
             Err(NodeError::MountEnded(config.mount.path.display().to_string()))
         }
-        () = parts.raft.failed() => Err(NodeError::Failed),
+        why = until_some(parts.failed.clone()) => {
+            // Rule 7: nothing is tidied up after the disk failed; the next start recovers.
+            return Err(NodeError::Stopped(why));
+        }
     };
     tracing::info!("stopping");
     watch::systemd_stopping();
@@ -128,8 +139,10 @@ async fn start(config: &Config) -> Result<Parts, NodeError> {
         tracing::error!(kept = %aside.folder.display(), %why, "a database was set aside");
     }
     let mesh = make_mesh(config)?;
+    let staged = StagedFolder::open(&folder.part("staged")).map_err(io("open the staged files"))?;
+    let staged: Arc<dyn StagedFiles> = Arc::new(staged);
     let others = config.members.iter().map(|member| NodeId(member.id)).filter(|id| *id != me);
-    let group = NodeGroup::new(me, others.collect(), mesh.clone());
+    let group = NodeGroup::new(me, others.collect(), mesh.clone(), Arc::clone(&staged));
     let shared_group: SharedGroup = group.clone();
     let runtime = Handle::current();
     let proposer = Proposer::new(Arc::clone(&shared_group), runtime.clone(), folder.boot());
@@ -159,15 +172,10 @@ async fn start(config: &Config) -> Result<Parts, NodeError> {
     let arbiter = Arbiter::new(shared_group.clone(), runtime, clock, last_index, holder);
     shared.set_arbiter(&arbiter);
 
-    let staged = StagedFolder::open(&folder.part("staged")).map_err(io("open the staged files"))?;
-    let raft = RaftNode::start(
-        raft_config(config, &folder),
-        mesh.clone(),
-        Arc::clone(&databases) as _,
-        Arc::new(staged),
-    )
-    .await?;
-    let raft = Arc::new(raft);
+    let (fatal, failed) = watch_channel(None);
+    let raft_config = raft_config(config, &folder, fatal);
+    let replica = Arc::clone(&databases) as _;
+    let raft = Arc::new(RaftNode::start(raft_config, mesh.clone(), replica, staged).await?);
     group.follow(Arc::clone(&raft));
     let service = Service {
         group: shared_group,
@@ -175,16 +183,16 @@ async fn start(config: &Config) -> Result<Parts, NodeError> {
         databases: Arc::clone(&databases),
     };
     let handlers = service::handlers(&raft, service);
-    let listening = mesh.listen_on(config.mesh.listen, handlers).await?;
+    let listening = mesh.listen_on(&config.mesh.listen.to_string(), handlers).await?;
     tokio::spawn(Arc::clone(&arbiter).run());
     tokio::spawn(watch::peers(mesh.clone(), Arc::clone(&raft), Arc::clone(&arbiter)));
-    Ok(Parts { folder, group, databases, arbiter, raft, mesh, listening })
+    Ok(Parts { folder, group, databases, arbiter, raft, mesh, listening, failed })
 }
 
 fn make_mesh(config: &Config) -> Result<Mesh, NodeError> {
     let tls = &config.mesh.tls;
-    let identity = Identity::read_files(&tls.cert, &tls.key)?;
-    let ca_pem = crate::mesh::read_ca_file(&tls.ca)?;
+    let identity = Identity { chain_pem: read(&tls.cert)?, key_pem: read(&tls.key)? };
+    let ca_pem = read(&tls.ca)?;
     let peers: Vec<Peer> = config
         .members
         .iter()
@@ -202,6 +210,19 @@ fn make_mesh(config: &Config) -> Result<Mesh, NodeError> {
     Ok(Mesh::new(MeshConfig { cluster: config.cluster.clone(), me, peers, identity, ca_pem })?)
 }
 
+/// A file of the TLS settings that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {path}: {source}; see mesh.tls in the configuration")]
+pub struct NoFile {
+    path: String,
+    source: std::io::Error,
+}
+
+fn read(path: &std::path::Path) -> Result<String, NoFile> {
+    std::fs::read_to_string(path)
+        .map_err(|source| NoFile { path: path.display().to_string(), source })
+}
+
 fn settings(config: &Config) -> Settings {
     Settings {
         lock_wait: config.write.lock_wait,
@@ -214,18 +235,25 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn raft_config(config: &Config, folder: &DataFolder) -> RaftConfig {
+fn raft_config(
+    config: &Config,
+    folder: &DataFolder,
+    fatal: Sender<Option<String>>,
+) -> RaftConfig {
     let members = config.members.iter().map(|member| {
-        let Member { name, address } =
-            Member { name: member.name.clone(), address: member.address.clone() };
+        let (name, address) = (member.name.clone(), member.address.clone());
         (NodeId(member.id), Member { name, address })
     });
+    let after = config.raft.log_purge_bytes;
     RaftConfig {
         heartbeat: config.raft.heartbeat,
-        election_timeout_min: config.raft.election_timeout_min,
-        election_timeout_max: config.raft.election_timeout_max,
-        purge_bytes: config.raft.log_purge_bytes,
+        election: (config.raft.election_timeout_min, config.raft.election_timeout_max),
+        compaction: Compaction { after, keep: after / 4, most: after.saturating_mul(8) },
         bootstrap: config.bootstrap.then(|| members.collect()),
+        on_fatal: Arc::new(move |why| {
+            tracing::error!(why, "Raft has failed; the node stops, to recover from the log");
+            fatal.send_replace(Some(why));
+        }),
         ..RaftConfig::new(NodeId(config.node.id), folder.part("raft"))
     }
 }
@@ -255,14 +283,15 @@ async fn hand_over(parts: &Parts) {
     if !parts.raft.leadership().borrow().me_leading {
         return;
     }
-    match parts.raft.transfer_to_best(HANDOVER).await {
-        Ok(to) => tracing::info!(to = to.0, "leadership handed over"),
-        Err(error) => tracing::warn!(%error, "leadership not handed over; the others elect"),
+    match tokio::time::timeout(HANDOVER, service::hand_over(&parts.raft, None)).await {
+        Ok(Ok(to)) => tracing::info!(to = to.0, "leadership handed over"),
+        Ok(Err(error)) => tracing::warn!(%error, "leadership not handed over; the others elect"),
+        Err(_) => tracing::warn!("leadership not handed over in time; the others elect"),
     }
 }
 
 async fn shut_down(parts: Parts) {
-    let Parts { databases, raft, listening, mesh, group, arbiter, folder } = parts;
+    let Parts { databases, raft, listening, mesh, group, arbiter, folder, .. } = parts;
     let up_to = *databases.applied().borrow();
     let durable = blocking(move || {
         use crate::raft::Replica;
@@ -287,6 +316,13 @@ async fn blocking<T: Send + 'static>(
 
 fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> NodeError {
     move |source| NodeError::Io { what, source }
+}
+
+async fn until_some(mut failed: Receiver<Option<String>>) -> String {
+    match failed.wait_for(Option::is_some).await {
+        Ok(why) => why.clone().unwrap_or_default(),
+        Err(_never) => std::future::pending().await,
+    }
 }
 
 async fn until_true(flag: &mut tokio::sync::watch::Receiver<bool>) {

@@ -27,6 +27,7 @@ pub async fn peers(mesh: Mesh, raft: Arc<RaftNode>, arbiter: Arc<Arbiter>) {
             event = events.recv() => match event {
                 Ok(PeerEvent { node, kind: PeerEventKind::Up }) => {
                     silent.remove(&node);
+                    raft.peer_came_back(node);
                 }
                 Ok(PeerEvent { node, kind: PeerEventKind::Broken }) => {
                     silent.entry(node).or_insert_with(Instant::now);

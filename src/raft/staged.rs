@@ -296,6 +296,7 @@ mod tests {
         let other = [7; 32];
         let mut writer = files.receive(other, 5).unwrap();
         assert!(writer.write_all(b"too long").is_err());
+        drop(writer);
         let mut writer = files.receive(other, 5).unwrap();
         writer.write_all(b"wrong").unwrap();
         assert!(writer.finish().is_err(), "another hash");

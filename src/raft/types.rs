@@ -26,6 +26,7 @@ openraft::declare_raft_types!(
 pub(super) type Raft = openraft::Raft<Types, super::machine::Machine>;
 pub(super) type Entry = <Types as RaftTypeConfig>::Entry;
 pub(super) type LogId = openraft::type_config::alias::LogIdOf<Types>;
+pub(super) type CommittedLeaderId = openraft::type_config::alias::CommittedLeaderIdOf<Types>;
 pub(super) type Vote = openraft::type_config::alias::VoteOf<Types>;
 pub(super) type Membership = openraft::Membership<u64, Member>;
 pub(super) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Types>;
@@ -64,6 +65,6 @@ pub(super) fn entry_id(id: &LogId) -> EntryId {
 }
 
 pub(super) fn log_id(id: EntryId) -> LogId {
-    LogId::new(openraft::impls::leader_id_std::CommittedLeaderId::new(id.term), id.index)
+    LogId::new(CommittedLeaderId::new(id.term), id.index)
 }
 

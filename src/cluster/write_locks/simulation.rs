@@ -184,6 +184,10 @@ impl World {
             Move::Decide(database) => {
                 if self.proposals[database] > 0 {
                     self.proposals[database] -= 1;
+                    // A transaction was decided: no lock of this database is reserved any more.
+                    for ((of, ..), (reserved, _)) in &mut self.grants {
+                        *reserved &= *of != database;
+                    }
                     self.call(None, |locks, now| locks.proposal_finished(now, &name(database)));
                 }
             }

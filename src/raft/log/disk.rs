@@ -72,7 +72,7 @@ impl Disk for Folder {
         let mut offset = 0;
         while offset < len {
             let part = usize::try_from(len - offset).unwrap_or(usize::MAX).min(zeros.len());
-            file.write_all_at(zeros.get(..part).unwrap_or_default(), offset)?;
+            FileExt::write_all_at(&file, zeros.get(..part).unwrap_or_default(), offset)?;
             offset += part as u64;
         }
         file.sync_all()?;

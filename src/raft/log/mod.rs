@@ -117,8 +117,6 @@ struct State {
     queue: VecDeque<Work>,
     mark_changed: bool,
     syncs: Vec<Done>,
-    /// Entries before this index are in a durable state, and may be purged.
-    state_next: u64,
     /// The writer sleeps until it is woken.
     asleep: bool,
     stop: bool,
@@ -129,6 +127,8 @@ struct Shared {
     state: Mutex<State>,
     work: Condvar,
     flushed: watch::Sender<u64>,
+    /// Entries before this index are in a durable state, and may be purged.
+    state_next: watch::Sender<u64>,
     staged: Arc<dyn StagedFiles>,
     on_fatal: OnFatal,
     config: LogConfig,
@@ -172,17 +172,18 @@ impl Log {
             queue: VecDeque::new(),
             mark_changed: false,
             syncs: Vec::new(),
-            state_next: found.memory.purged.map_or(0, |id| id.index + 1),
             asleep: false,
             stop: false,
             failed: None,
             memory: found.memory,
         };
         let flushed = watch::Sender::new(state.memory.flushed);
+        let durable = state.memory.purged.map_or(0, |id| id.index.saturating_add(1));
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             work: Condvar::new(),
             flushed,
+            state_next: watch::Sender::new(durable),
             staged,
             on_fatal,
             config,
@@ -305,10 +306,19 @@ impl Log {
 
     /// The state file and all databases hold durably what entries up to `index` say (Rule 11).
     pub fn state_is_durable(&self, index: u64) {
-        let mut state = self.shared.state();
-        state.state_next = state.state_next.max(index.saturating_add(1));
-        drop(state);
+        let next = index.saturating_add(1);
+        self.shared.state_next.send_if_modified(|now| {
+            let before = std::mem::replace(now, next.max(*now));
+            before != *now
+        });
+        // Taken, so that the writer does not just now look and then sleep.
+        drop(self.shared.state());
         self.shared.work.notify_all();
+    }
+
+    /// The index after the last one that the state file holds.
+    pub fn state_durable(&self) -> watch::Receiver<u64> {
+        self.shared.state_next.subscribe()
     }
 
     /// Waits until the entry of this index is durable here (Rule 10: only then it is applied).
@@ -449,13 +459,11 @@ impl Shared {
         let mut state = self.state();
         let mut waited = false;
         loop {
-            let State { queue, state_next, .. } = &mut *state;
-            let ready = queue
-                .iter()
-                .position(|work| {
-                    matches!(work, Work::Purge { upto } if upto.index >= *state_next)
-                })
-                .unwrap_or(queue.len());
+            let state_next = *self.state_next.borrow();
+            let queue = &state.queue;
+            let early =
+                |work: &Work| matches!(work, Work::Purge { upto } if upto.index >= state_next);
+            let ready = queue.iter().position(early).unwrap_or(queue.len());
             let mark_due = state.mark_changed && (waited || state.stop);
             if ready > 0 || !state.syncs.is_empty() || mark_due {
                 let works = state.queue.drain(..ready).collect();

@@ -169,7 +169,7 @@ impl Janitor {
             let name = file_name(number);
             let len = segment.len;
             // A reader that still holds the file must not see it written anew.
-            let unused = Arc::into_inner(segment.file).is_some();
+            let unused = Arc::strong_count(&segment.file) == 1;
             let few = lock(&self.spares).len() < KEPT_SPARES;
             let reuse = unused && few && len == self.segment_bytes;
             let spare = Spare { name: self.spare_name(), len };

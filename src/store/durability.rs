@@ -1,0 +1,177 @@
+//! Checkpoints, and what is durable of a database (Rules 10 to 12).
+
+use std::fs;
+use std::io::{BufReader, BufWriter, Write};
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+
+use super::database::{Database, JournalMode, Mark, remove_if_there};
+use super::durable;
+use super::error::{StoreError, io_at};
+use super::snapshot::Source;
+use super::vfs::{self, CheckpointMode, Checkpointed};
+use crate::core::{Checksum, EntryId, Txid};
+use crate::ltx::{Decoder, Encoder, Header, WalSpan, lock_page};
+use crate::sqlite::wal_index;
+
+impl Database {
+    /// Copies frames of the WAL into the database file, by the bundled SQLite, with locks taken in
+    /// a slot of its own. Of pages that readers need nothing is overwritten. Not synced.
+    ///
+    /// The committed mark of the log is durable before (Rule 10): that is the caller's part.
+    pub fn checkpoint(self: &Arc<Self>, mode: CheckpointMode) -> Result<Checkpointed, StoreError> {
+        let _one = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.checkpoint_alone(mode)
+    }
+
+    fn checkpoint_alone(
+        self: &Arc<Self>,
+        mode: CheckpointMode,
+    ) -> Result<Checkpointed, StoreError> {
+        let view = self.view()?;
+        let live = self.live_header(&view)?;
+        if self.journal_mode()? != JournalMode::Wal || live.max_frame == 0 {
+            return Ok(Checkpointed { frames: 0, backfilled: 0, busy: false });
+        }
+        vfs::checkpoint(self, mode).map_err(|source| StoreError::Sqlite {
+            name: self.name().clone(),
+            what: "a checkpoint",
+            source,
+        })
+    }
+
+    /// Makes durable all that entries up to `up_to` did to this database, so that the log may be
+    /// purged up to there (Rule 11): backfill, sync the file, sync the folder, write and sync the
+    /// record. What it does is often more than was asked; [`Database::record`] says.
+    ///
+    /// Where a reader keeps frames from being backfilled, their pages are written to a file of
+    /// their own, synced, and named by the record, if they are at most `pinned_cap` bytes; the
+    /// next start puts them into the database file.
+    ///
+    /// # Errors
+    /// `Unpublished`, `Busy`: not yet; ask again. After an I/O error the caller stops the process:
+    /// what a failed sync left is not known.
+    pub fn make_durable(
+        self: &Arc<Self>,
+        up_to: EntryId,
+        pinned_cap: u64,
+    ) -> Result<(), StoreError> {
+        let _one = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (target, mut record) = {
+            let state = self.state();
+            if !state.is_published() && state.head.entry.index <= up_to.index {
+                return self.check_published(&state);
+            }
+            if state.visible.entry.index == state.record.applied.index {
+                return Ok(());
+            }
+            if state.recovering {
+                return Err(self.invalid("the log is being replayed: finish the recovery first"));
+            }
+            let mut record = state.record.clone();
+            record.incarnation = state.incarnation;
+            record.page_size = state.table.page_size();
+            (state.visible, record)
+        };
+        record.applied = target.entry;
+        record.position = target.position;
+        record.pages = target.pages;
+        record.pinned = None;
+        self.checkpoint_alone(CheckpointMode::Passive)?;
+        if !self.is_in_file(&target)? {
+            self.write_pinned(&target, record.page_size, pinned_cap)?;
+            record.pinned = Some(target.entry.index);
+        }
+
+        let folder = self.folder();
+        let path = folder.join("database");
+        self.database.sync_all().map_err(io_at("syncing", &path))?;
+        durable::sync_folder(&folder).map_err(io_at("syncing the folder", &folder))?;
+        record.write(&folder.join("record"))?;
+        let before = std::mem::replace(&mut self.state().record, record.clone());
+        if let Some(old) = before.pinned.filter(|old| Some(*old) != record.pinned) {
+            let path = self.pinned_path(old);
+            remove_if_there(&path).map_err(io_at("removing", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Whether every frame up to the mark is backfilled. A WAL that was begun anew since then had
+    /// been so entirely.
+    fn is_in_file(&self, mark: &Mark) -> Result<bool, StoreError> {
+        let Some(tip) = mark.tip else { return Ok(true) };
+        let view = self.view()?;
+        let info = wal_index::checkpoint_info(&view).map_err(|e| self.index(e))?;
+        let live = self.live_header(&view)?;
+        Ok(live.salts != tip.salts || info.backfill >= tip.frame)
+    }
+
+    fn pinned_path(&self, index: u64) -> PathBuf {
+        self.folder().join(format!("pinned-{index}.ltx"))
+    }
+
+    /// Writes the pages of frames that are not in the file yet, up to the mark, as an LTX file.
+    /// The frames stay while this reads: they are not backfilled, so the WAL does not begin anew.
+    fn write_pinned(&self, mark: &Mark, page_size: u32, cap: u64) -> Result<(), StoreError> {
+        let Some(tip) = mark.tip else { return Ok(()) };
+        let view = self.view()?;
+        let info = wal_index::checkpoint_info(&view).map_err(|e| self.index(e))?;
+        let first = info.backfill.saturating_add(1);
+        let frames = u64::from(tip.frame.saturating_sub(info.backfill));
+        if frames * u64::from(page_size) > cap {
+            return Err(self.busy("a reader keeps more of the WAL than may be written beside"));
+        }
+        let mut pages = (first..=tip.frame)
+            .map(|frame| wal_index::frame_page(&view, frame).map_err(|e| self.index(e)))
+            .collect::<Result<Vec<_>, _>>()?;
+        pages.sort_unstable();
+        pages.dedup();
+        pages.retain(|pgno| *pgno <= mark.pages && *pgno != lock_page(page_size));
+        let header = Header {
+            page_size,
+            commit: mark.pages,
+            // Of no use but that it is not the first transaction, which would be a snapshot.
+            min_txid: Txid(mark.position.txid.0.max(2)),
+            max_txid: Txid(mark.position.txid.0.max(2)),
+            timestamp_ms: 0,
+            pre_apply: Checksum(Checksum::FLAG),
+            node_id: 0,
+            wal: WalSpan::default(),
+        };
+        let path = self.pinned_path(mark.entry.index);
+        let source = Source { page_size, frames: Some((view, first, tip.frame)) };
+        let mut failed = Ok(());
+        let written = durable::write_with(&path, |file| {
+            let mut fill = || -> Result<(), StoreError> {
+                let writer = BufWriter::new(&mut *file);
+                let mut encoder = Encoder::new(writer, header).map_err(|e| self.ltx(e))?;
+                let mut page = Vec::new();
+                for pgno in &pages {
+                    self.read_page(&source, *pgno, &mut page)?;
+                    encoder.page(*pgno, &page).map_err(|e| self.ltx(e))?;
+                }
+                let done = encoder.finish(mark.position.checksum).map_err(|e| self.ltx(e))?;
+                let mut writer = done.0;
+                writer.flush().map_err(io_at("writing", &path))
+            };
+            failed = fill();
+            match &failed {
+                Ok(()) => Ok(()),
+                Err(e) => Err(std::io::Error::other(e.to_string())),
+            }
+        });
+        failed?;
+        written.map_err(io_at("writing", &path))
+    }
+
+    /// At a start: puts pages that a reader had kept out into the database file.
+    pub(super) fn apply_pinned(&self) -> Result<(), StoreError> {
+        let Some(index) = self.record().pinned else { return Ok(()) };
+        let path = self.pinned_path(index);
+        let file = fs::File::open(&path).map_err(io_at("opening", &path))?;
+        let mut decoder = Decoder::new(BufReader::new(file)).map_err(|e| self.ltx(e))?;
+        self.write_pages(&mut decoder)?;
+        decoder.finish().map_err(|e| self.ltx(e))?;
+        Ok(())
+    }
+}

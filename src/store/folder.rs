@@ -1,0 +1,263 @@
+//! The folder of all databases of this node.
+//!
+//! ```text
+//! dbs/<slot>/database, wal, shm-<generation>, journal, record, pinned-<index>.ltx
+//! aside/<name>-<incarnation>-<seconds since 1970>/   the same, under names that SQLite knows
+//! ```
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::database::{Database, remove_if_there};
+use super::durable;
+use super::error::{StoreError, io_at};
+use super::record::Record;
+use crate::core::DatabaseName;
+
+/// Bytes of a database's name that go into the name of a folder set aside.
+const NAME_BYTES: usize = 180;
+
+/// All databases of this node.
+pub struct Store {
+    dbs: PathBuf,
+    aside: PathBuf,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    /// The next slot. None is used twice while the daemon lives (Rule 17).
+    next: u64,
+    /// Of the shm files: a new number at each start (Rule 3).
+    generation: u64,
+    databases: BTreeMap<u64, Arc<Database>>,
+}
+
+/// What a start found.
+pub struct Recovered {
+    /// To be replayed from after `record().applied`, then checked by
+    /// [`Database::finish_recovery`].
+    pub databases: Vec<Arc<Database>>,
+    /// Folders that could not be used, as they are now set aside, and why.
+    pub set_aside: Vec<(Aside, StoreError)>,
+}
+
+/// A database that was set aside (nothing-discarded).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aside {
+    /// SQLite opens `database` in it.
+    pub folder: PathBuf,
+    /// What its record says; `None`: it has none that can be read.
+    pub record: Option<Record>,
+    /// Bytes of its files.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Opens the folder, or makes it. Local WALs, wal-indexes and journals are discarded, the hot
+    /// ones, too (Rule 9): the truth is the database files plus the log since.
+    ///
+    /// # Errors
+    /// The folder itself cannot be used. A database that cannot be is set aside instead.
+    pub fn open(dir: &Path, now: SystemTime) -> Result<(Store, Recovered), StoreError> {
+        let (dbs, aside) = (dir.join("dbs"), dir.join("aside"));
+        for folder in [&dbs, &aside] {
+            fs::create_dir_all(folder).map_err(io_at("making the folder", folder))?;
+        }
+        durable::sync_folder(dir).map_err(io_at("syncing the folder", dir))?;
+        let inner = Inner { next: 1, generation: 1, databases: BTreeMap::new() };
+        let store = Store { dbs, aside, inner: Mutex::new(inner) };
+        let mut set_aside = Vec::new();
+        let mut inner = store.inner();
+        for folder in folders(&store.dbs)? {
+            let Some(id) = number(folder.file_name(), "") else {
+                remove_folder(&folder)?; // the rest of a deletion
+                continue;
+            };
+            inner.next = inner.next.max(id.saturating_add(1));
+            inner.generation = inner.generation.max(discard(&folder)?.saturating_add(1));
+            match store.recover(id, &folder, inner.generation) {
+                Ok(Some(database)) => {
+                    inner.databases.insert(id, Arc::new(database));
+                }
+                // Nobody ever committed to it.
+                Ok(None) => remove_folder(&folder)?,
+                Err(why) => set_aside.push((store.move_aside(&folder, now)?, why)),
+            }
+        }
+        let databases = inner.databases.values().cloned().collect();
+        drop(inner);
+        Ok((store, Recovered { databases, set_aside }))
+    }
+
+    fn recover(
+        &self,
+        id: u64,
+        folder: &Path,
+        generation: u64,
+    ) -> Result<Option<Database>, StoreError> {
+        let path = folder.join("record");
+        let Some(record) = Record::read(&path)? else {
+            let empty = fs::metadata(folder.join("database")).map_or(true, |meta| meta.len() == 0);
+            let reason = "it is missing, and the database is not empty".to_owned();
+            return if empty { Ok(None) } else { Err(StoreError::Record { path, reason }) };
+        };
+        if record.incarnation.is_none() {
+            return Ok(None);
+        }
+        let database = Database::open(id, folder, generation, record)?;
+        database.apply_pinned()?;
+        Ok(Some(database))
+    }
+
+    /// Begins an empty database, known to this node only until its first commit.
+    pub fn create_slot(&self, name: &DatabaseName) -> Result<Arc<Database>, StoreError> {
+        let mut inner = self.inner();
+        let id = inner.next;
+        inner.next += 1;
+        let folder = self.dbs.join(id.to_string());
+        fs::create_dir(&folder).map_err(io_at("making the folder", &folder))?;
+        let record = Record::empty(name.clone());
+        record.write(&folder.join("record"))?;
+        durable::sync_folder(&self.dbs).map_err(io_at("syncing the folder", &self.dbs))?;
+        let database = Arc::new(Database::open(id, &folder, inner.generation, record)?);
+        inner.databases.insert(id, database.clone());
+        Ok(database)
+    }
+
+    /// In the order of their slots.
+    pub fn databases(&self) -> Vec<Arc<Database>> {
+        self.inner().databases.values().cloned().collect()
+    }
+
+    /// Deletes a database. Open handles of its files go on until they are closed.
+    pub fn delete(&self, database: &Database) -> Result<(), StoreError> {
+        let mut inner = self.inner();
+        let folder = database.folder();
+        // Under another name first: after a crash in between the rest goes at the next start.
+        let gone = self.dbs.join(format!("deleted-{}", database.slot()));
+        fs::rename(&folder, &gone).map_err(io_at("deleting", &folder))?;
+        durable::sync_folder(&self.dbs).map_err(io_at("syncing the folder", &self.dbs))?;
+        database.moved_to(gone.clone());
+        inner.databases.remove(&database.slot());
+        drop(inner);
+        remove_folder(&gone)
+    }
+
+    /// nothing-discarded: moves a database's files out of the way, whole, before another history
+    /// takes its place. Nothing that was set aside is ever overwritten. The folder opens with
+    /// stock SQLite, the WAL's transactions included.
+    pub fn set_aside(&self, database: &Database, now: SystemTime) -> Result<Aside, StoreError> {
+        let mut inner = self.inner();
+        database.trim_wal()?;
+        let aside = self.move_aside(&database.folder(), now)?;
+        database.moved_to(aside.folder.clone());
+        inner.databases.remove(&database.slot());
+        Ok(aside)
+    }
+
+    /// Everything that was set aside, by folder name.
+    pub fn asides(&self) -> Result<Vec<Aside>, StoreError> {
+        folders(&self.aside)?.iter().map(|folder| aside_in(folder)).collect()
+    }
+
+    fn move_aside(&self, folder: &Path, now: SystemTime) -> Result<Aside, StoreError> {
+        let record = Record::read(&folder.join("record")).ok().flatten();
+        let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let base = match &record {
+            Some(record) => {
+                let mut name = record.name.as_str();
+                while name.len() > NAME_BYTES {
+                    let end = (0..=NAME_BYTES).rev().find(|at| name.is_char_boundary(*at));
+                    name = name.get(..end.unwrap_or(0)).unwrap_or_default();
+                }
+                let life = record.incarnation.unwrap_or_default();
+                format!("{name}-{life}-{seconds}")
+            }
+            None => format!("unknown-0-{seconds}"),
+        };
+        // A WAL that was in use belongs to the database; a journal never does (Rule 8).
+        let wal = folder.join("wal");
+        if wal.exists() {
+            fs::rename(&wal, folder.join("database-wal")).map_err(io_at("setting aside", &wal))?;
+        }
+        let target = self.free_name(&base)?;
+        fs::rename(folder, &target).map_err(io_at("setting aside", folder))?;
+        for changed in [&target, &self.aside, &self.dbs] {
+            durable::sync_folder(changed).map_err(io_at("syncing the folder", changed))?;
+        }
+        aside_in(&target)
+    }
+
+    /// Takes a name that nobody has, by making an empty folder of it: a rename may replace that.
+    fn free_name(&self, base: &str) -> Result<PathBuf, StoreError> {
+        let mut target = self.aside.join(base);
+        let mut more = 1_u64;
+        loop {
+            match fs::create_dir(&target) {
+                Ok(()) => return Ok(target),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                    more += 1;
+                    target = self.aside.join(format!("{base}-{more}"));
+                }
+                Err(e) => return Err(io_at("setting aside", &target)(e)),
+            }
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Rule 9. Gives the highest generation of the shm files that were there, or 0.
+fn discard(folder: &Path) -> Result<u64, StoreError> {
+    let mut generation = 0;
+    let listing = |e| io_at("listing", folder)(e);
+    for entry in fs::read_dir(folder).map_err(listing)? {
+        let path = entry.map_err(listing)?.path();
+        let shm = number(path.file_name(), "shm-");
+        generation = generation.max(shm.unwrap_or(0));
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        if shm.is_some() || matches!(name, "wal" | "journal" | "overlay" | "record.new") {
+            remove_if_there(&path).map_err(io_at("discarding", &path))?;
+        }
+    }
+    durable::sync_folder(folder).map_err(io_at("syncing the folder", folder))?;
+    Ok(generation)
+}
+
+fn number(name: Option<&OsStr>, prefix: &str) -> Option<u64> {
+    name?.to_str()?.strip_prefix(prefix)?.parse().ok()
+}
+
+fn folders(of: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let listing = |e| io_at("listing", of)(e);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(of).map_err(listing)? {
+        let path = entry.map_err(listing)?.path();
+        if path.is_dir() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn remove_folder(folder: &Path) -> Result<(), StoreError> {
+    fs::remove_dir_all(folder).map_err(io_at("removing", folder))
+}
+
+fn aside_in(folder: &Path) -> Result<Aside, StoreError> {
+    let listing = |e| io_at("listing", folder)(e);
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder).map_err(listing)? {
+        bytes += entry.and_then(|entry| entry.metadata()).map_err(listing)?.len();
+    }
+    let record = Record::read(&folder.join("record")).ok().flatten();
+    Ok(Aside { folder: folder.to_owned(), record, bytes })
+}

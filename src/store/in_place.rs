@@ -1,0 +1,194 @@
+//! Transactions written into the database file itself: those of databases with a rollback
+//! journal, and all of them while the log is replayed.
+
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+
+use super::append::NewPages;
+use super::checksums::{Changes, Preview};
+use super::database::{Database, Mark};
+use super::error::StoreError;
+use super::overlay::Overlay;
+use crate::core::{EntryId, Incarnation, Position};
+use crate::ltx::{Decoder, Header};
+use crate::sqlite::IndexHeader;
+use crate::sqlite::wal_index;
+
+impl Database {
+    /// Applies a transaction to the database file. The caller holds the database alone (its
+    /// EXCLUSIVE lock, and byte 120 if it is in WAL mode), or replays the log. Not synced.
+    ///
+    /// While the log is replayed, the same transactions may be applied again: the file may hold
+    /// later pages already, so only the chain of positions is compared (Rule 13: the bytes are,
+    /// once, by [`Database::finish_recovery`]).
+    ///
+    /// # Errors
+    /// `Diverged`: it was made on another position, or leads to another checksum here than at its
+    /// origin; the file is untouched.
+    pub fn apply_in_place(&self, ltx: impl Read, entry: EntryId) -> Result<Position, StoreError> {
+        if self.state().recovering { self.replay(ltx, entry) } else { self.apply(ltx, entry, None) }
+    }
+
+    /// Installs a snapshot, whatever the database held; that was set aside before
+    /// (nothing-discarded). The caller holds the database alone.
+    pub fn install_in_place(
+        &self,
+        ltx: impl Read,
+        entry: EntryId,
+        incarnation: Incarnation,
+    ) -> Result<Position, StoreError> {
+        let position = self.apply(ltx, entry, Some(incarnation))?;
+        self.state().recovering = false;
+        Ok(position)
+    }
+
+    fn apply(
+        &self,
+        ltx: impl Read,
+        entry: EntryId,
+        whole: Option<Incarnation>,
+    ) -> Result<Position, StoreError> {
+        let mut decoder = Decoder::new(ltx).map_err(|e| self.ltx(e))?;
+        let header = *decoder.header();
+        self.check_header(&header, whole.is_some())?;
+        self.empty_wal()?;
+
+        // Beside the file first: nothing of a transaction that does not fit may be seen.
+        let mut overlay = Overlay::new(self.len()?);
+        let mut changes = Changes::new(header.page_size, header.commit);
+        let folder = self.folder();
+        let staging = |e| self.io("staging a transaction", "database", e);
+        if header.page_size != self.page_size() {
+            // Nothing of the old content counts: what is not written is zeros.
+            overlay.truncate(&self.database, &folder, 0).map_err(staging)?;
+        }
+        let mut page = Vec::new();
+        while let Some(pgno) = decoder.next_page(&mut page).map_err(|e| self.ltx(e))? {
+            changes.page(pgno, &page).map_err(|e| self.change(e))?;
+            let offset = offset_of(&header, pgno);
+            overlay.write(&self.database, &folder, offset, &page).map_err(staging)?;
+        }
+        let trailer = decoder.finish().map_err(|e| self.ltx(e))?;
+        let end = u64::from(header.commit) * u64::from(header.page_size);
+        overlay.truncate(&self.database, &folder, end).map_err(staging)?;
+
+        let preview = {
+            let state = self.state();
+            state.table.preview(&changes, header.base(), header.max_txid)
+        };
+        let expected = Position { txid: header.max_txid, checksum: trailer.post_apply };
+        if preview.position != expected {
+            return Err(self.diverged("what a transaction leads to", expected, preview.position));
+        }
+        overlay.write_down(&self.database).map_err(|e| self.io("writing", "database", e))?;
+        // Rule 16: before anyone can take the locks that make it reachable.
+        self.invalidate(&overlay);
+        self.adopt_in_place(&preview, entry, whole)?;
+        Ok(expected)
+    }
+
+    /// The pages are in the file before the position says so: a record written in between names
+    /// the position before.
+    pub(super) fn adopt_in_place(
+        &self,
+        preview: &Preview,
+        entry: EntryId,
+        whole: Option<Incarnation>,
+    ) -> Result<(), StoreError> {
+        let view = self.view()?;
+        let mut state = self.state();
+        let live = self.live_header(&view)?;
+        let next = IndexHeader {
+            change: live.change.wrapping_add(1),
+            page_size: preview.page_size,
+            // Of the size of the database the index of an empty WAL says: ask the file.
+            pages: 0,
+            ..live
+        };
+        if live.max_frame == 0 {
+            wal_index::write_header(&view, &next).map_err(|e| self.index(e))?;
+        }
+        state.table.adopt(preview);
+        match whole {
+            Some(incarnation) => state.incarnation = Some(incarnation),
+            None => state.take_incarnation(entry),
+        }
+        state.head = Mark { entry, position: preview.position, pages: preview.pages, tip: None };
+        state.visible = state.head;
+        Ok(())
+    }
+
+    /// A WAL over a file that is changed in place has to be empty: its frames would show instead.
+    fn empty_wal(&self) -> Result<(), StoreError> {
+        let view = self.view()?;
+        let live = self.live_header(&view)?;
+        if live.max_frame == 0 || self.try_restart(&view, &live)? {
+            Ok(())
+        } else {
+            Err(self.busy("its WAL holds frames that are not in the file, or that readers need"))
+        }
+    }
+
+    /// Straight into the file: nobody reads it, and it may be ahead of the transaction.
+    fn replay(&self, ltx: impl Read, entry: EntryId) -> Result<Position, StoreError> {
+        let mut decoder = Decoder::new(ltx).map_err(|e| self.ltx(e))?;
+        let header = *decoder.header();
+        self.check_header(&header, false)?;
+        let preview = self.write_pages(&mut decoder)?;
+        let trailer = decoder.finish().map_err(|e| self.ltx(e))?;
+        let position = Position { txid: header.max_txid, checksum: trailer.post_apply };
+        let mut state = self.state();
+        state.take_incarnation(entry);
+        state.head = Mark { entry, position, pages: preview.pages, tip: None };
+        state.visible = state.head;
+        Ok(position)
+    }
+
+    /// Writes an LTX file's pages into the database file, which gets its size, and their checksums
+    /// into the table. The total is that of the bytes, whatever the file says it leads to.
+    pub(super) fn write_pages(
+        &self,
+        decoder: &mut Decoder<impl Read>,
+    ) -> Result<Preview, StoreError> {
+        let header = *decoder.header();
+        let writing = |e| self.io("replaying the log", "database", e);
+        if header.page_size != self.page_size() {
+            // Nothing of the old content counts: what is not written is zeros.
+            self.database.set_len(0).map_err(writing)?;
+        }
+        let mut changes = Changes::new(header.page_size, header.commit);
+        let mut new_pages = NewPages::new(&header, self.pages());
+        let mut page = Vec::new();
+        while let Some(pgno) = decoder.next_page(&mut page).map_err(|e| self.ltx(e))? {
+            self.write_zeros(&header, |pages| pages.before(pgno), &mut new_pages)?;
+            changes.page(pgno, &page).map_err(|e| self.change(e))?;
+            self.database.write_all_at(&page, offset_of(&header, pgno)).map_err(writing)?;
+        }
+        self.write_zeros(&header, NewPages::to_end, &mut new_pages)?;
+        let end = u64::from(header.commit) * u64::from(header.page_size);
+        self.database.set_len(end).map_err(writing)?;
+        let mut state = self.state();
+        let preview = state.table.preview(&changes, header.base(), header.max_txid);
+        state.table.adopt(&preview);
+        Ok(preview)
+    }
+
+    fn write_zeros(
+        &self,
+        header: &Header,
+        next: impl Fn(&mut NewPages) -> Option<u32>,
+        pages: &mut NewPages,
+    ) -> Result<(), StoreError> {
+        while let Some(pgno) = next(pages) {
+            let zeros = vec![0; header.page_size as usize];
+            self.database
+                .write_all_at(&zeros, offset_of(header, pgno))
+                .map_err(|e| self.io("replaying the log", "database", e))?;
+        }
+        Ok(())
+    }
+}
+
+fn offset_of(header: &Header, pgno: u32) -> u64 {
+    u64::from(pgno.saturating_sub(1)) * u64::from(header.page_size)
+}
