@@ -20,8 +20,8 @@ use crate::sqlite::{FrameHeader, IndexHeader, IndexMemory, Salts, WalHeader, Wal
 
 impl Database {
     /// Applies a transaction to a database in WAL mode: its frames, then the wal-index. Open
-    /// readers keep their snapshot; new ones see it (Rule 18). Constant memory but for four and
-    /// twelve bytes a page. The caller holds byte 120 (Rule 1).
+    /// readers keep their snapshot; new ones see it (Rule 18). Constant memory but for some forty
+    /// bytes a page. The caller holds byte 120 (Rule 1).
     ///
     /// # Errors
     /// Nothing became visible, whatever it says. `Diverged`: it was made on another position, or
@@ -51,6 +51,9 @@ impl Database {
         let mut decoder = Decoder::new(ltx).map_err(|e| self.ltx(e))?;
         let header = *decoder.header();
         self.check_header(&header, whole.is_some())?;
+        if self.state().recovering {
+            return Err(self.invalid("the log is being replayed: apply the transaction in place"));
+        }
         if self.journal_mode()? != JournalMode::Wal {
             return Err(self.invalid("it is not in WAL mode: apply the transaction in place"));
         }
@@ -80,7 +83,7 @@ impl Database {
             };
             held = Some((pgno, mem::replace(&mut page, spare)));
         }
-        while let Some(zero) = pages.to_end() {
+        while let Some(zero) = pages.rest() {
             let zeros = vec![0; header.page_size as usize];
             self.frame(&mut writer, &mut changes, held.replace((zero, zeros)), 0)?;
         }
@@ -234,10 +237,7 @@ impl Database {
         }
         let free = lock(wal_readers, LockKind::Exclusive);
         let restarted = if free && self.is_backfilled(view, live)? {
-            let Salts([a, b, c, d, ..]) = live.salts;
-            let [a, b, c, d] = u32::from_be_bytes([a, b, c, d]).wrapping_add(1).to_be_bytes();
-            let [e, f, g, h] = rand::random();
-            self.restart(view, live, Salts([a, b, c, d, e, f, g, h])).map(|()| true)
+            self.restart(view, live, next_salts(live.salts)).map(|()| true)
         } else {
             Ok(false)
         };
@@ -296,6 +296,16 @@ impl Database {
     }
 }
 
+/// The first salt counts, the second is any other (`walRestartHdr`).
+fn next_salts(salts: Salts) -> Salts {
+    let (count, _) = salts.0.split_at(4);
+    let count = count.iter().fold(0_u32, |count, byte| (count << 8) | u32::from(*byte));
+    let mut next = [0; 8];
+    next[..4].copy_from_slice(&count.wrapping_add(1).to_be_bytes());
+    next[4..].copy_from_slice(&rand::random::<[u8; 4]>());
+    Salts(next)
+}
+
 /// Which pages between the old end and the new one a transaction leaves out: they are zeros, and
 /// get frames, too, lest an older frame of that page show (or the file's bytes, which may be of a
 /// longer past).
@@ -327,7 +337,7 @@ impl NewPages {
     }
 
     /// The next one to fill after the last page came.
-    pub fn to_end(&mut self) -> Option<u32> {
+    pub fn rest(&mut self) -> Option<u32> {
         self.before(self.commit.saturating_add(1))
     }
 }

@@ -79,7 +79,8 @@ pub struct Database {
     pub(super) id: u64,
     name: DatabaseName,
     folder: Mutex<PathBuf>,
-    pub(super) database: File,
+    /// The database file.
+    pub(super) main: File,
     pub(super) wal: File,
     pub(super) shm: Shm,
     pub(super) overlay: Mutex<Option<Overlay>>,
@@ -127,15 +128,15 @@ impl Database {
                 .open(&path)
                 .map_err(io_at("opening", &path))
         };
-        let database = open("database")?;
+        let main = open("database")?;
         let wal = open("wal")?;
         let at = folder.join("database");
         // What lies beyond is of transactions that the log brings again.
         let len = u64::from(record.page_size) * u64::from(record.pages);
-        if file_len(&database, &at)? > len {
-            database.set_len(len).map_err(io_at("truncating", &at))?;
+        if file_len(&main, &at)? > len {
+            main.set_len(len).map_err(io_at("truncating", &at))?;
         }
-        let table = ChecksumTable::scan(&database, record.page_size, record.pages)
+        let table = ChecksumTable::scan(&main, record.page_size, record.pages)
             .map_err(io_at("summing", &at))?;
         let path = folder.join(format!("shm-{generation}"));
         let shm = Shm::create(&path).map_err(io_at("making the wal-index", &path))?;
@@ -157,7 +158,7 @@ impl Database {
             id,
             name: state.record.name.clone(),
             folder: Mutex::new(folder.to_owned()),
-            database,
+            main,
             wal,
             shm,
             overlay: Mutex::new(None),
@@ -261,7 +262,18 @@ impl Database {
     /// Reads the database file; fewer bytes only at its end. What the mount serves is
     /// [`Database::read_with_overlay`].
     pub fn read_database(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, StoreError> {
-        read_full(&self.database, offset, buffer).map_err(|e| self.io("reading", "database", e))
+        read_full(&self.main, offset, buffer).map_err(|e| self.io("reading", "database", e))
+    }
+
+    /// A write of an application's own checkpoint (it holds byte 121): no transaction. The committed
+    /// mark of the log is durable before (Rule 10): that is the caller's part.
+    pub fn checkpoint_write(&self, offset: u64, data: &[u8]) -> Result<(), StoreError> {
+        self.main.write_all_at(data, offset).map_err(|e| self.io("backfilling", "database", e))
+    }
+
+    /// The truncation at the end of an application's own checkpoint.
+    pub fn checkpoint_truncate(&self, len: u64) -> Result<(), StoreError> {
+        self.main.set_len(len).map_err(|e| self.io("truncating", "database", e))
     }
 
     /// The WAL file, as applications write and read it.
@@ -359,7 +371,7 @@ impl Database {
         } else {
             let have = self.len()?;
             let want = u64::from(pages) * u64::from(page_size);
-            secure(&self.database, have, want.saturating_sub(have))
+            secure(&self.main, have, want.saturating_sub(have))
                 .map_err(|e| self.io("securing space", "database", e))
         }
     }
@@ -391,7 +403,7 @@ impl Database {
 
     /// Bytes of the database file.
     pub(super) fn len(&self) -> Result<u64, StoreError> {
-        self.database.metadata().map(|m| m.len()).map_err(|e| self.io("asking", "database", e))
+        self.main.metadata().map(|m| m.len()).map_err(|e| self.io("asking", "database", e))
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -505,7 +517,7 @@ pub(super) fn read_full(file: &File, offset: u64, buffer: &mut [u8]) -> io::Resu
 /// Allocates blocks without changing the file's size. A file system that cannot is no reason to
 /// refuse.
 fn secure(file: &File, offset: u64, len: u64) -> io::Result<()> {
-    if len == 0 {
+    if len == 0 || file.metadata()?.len() >= offset.saturating_add(len) {
         return Ok(());
     }
     match fallocate(file, FallocateFlags::KEEP_SIZE, offset, len) {

@@ -89,7 +89,7 @@ impl Database {
 
         let folder = self.folder();
         let path = folder.join("database");
-        self.database.sync_all().map_err(io_at("syncing", &path))?;
+        self.main.sync_all().map_err(io_at("syncing", &path))?;
         durable::sync_folder(&folder).map_err(io_at("syncing the folder", &folder))?;
         record.write(&folder.join("record"))?;
         let before = std::mem::replace(&mut self.state().record, record.clone());
@@ -143,28 +143,32 @@ impl Database {
         };
         let path = self.pinned_path(mark.entry.index);
         let source = Source { page_size, frames: Some((view, first, tip.frame)) };
+        // The error is kept whole beside the one that passes through.
         let mut failed = Ok(());
         let written = durable::write_with(&path, |file| {
-            let mut fill = || -> Result<(), StoreError> {
-                let writer = BufWriter::new(&mut *file);
-                let mut encoder = Encoder::new(writer, header).map_err(|e| self.ltx(e))?;
-                let mut page = Vec::new();
-                for pgno in &pages {
-                    self.read_page(&source, *pgno, &mut page)?;
-                    encoder.page(*pgno, &page).map_err(|e| self.ltx(e))?;
-                }
-                let done = encoder.finish(mark.position.checksum).map_err(|e| self.ltx(e))?;
-                let mut writer = done.0;
-                writer.flush().map_err(io_at("writing", &path))
-            };
-            failed = fill();
-            match &failed {
-                Ok(()) => Ok(()),
-                Err(e) => Err(std::io::Error::other(e.to_string())),
-            }
+            failed = self.encode_pages(BufWriter::new(file), header, &source, &pages, mark);
+            failed.as_ref().map_or_else(|e| Err(std::io::Error::other(e.to_string())), |()| Ok(()))
         });
         failed?;
         written.map_err(io_at("writing", &path))
+    }
+
+    fn encode_pages(
+        &self,
+        writer: impl Write,
+        header: Header,
+        source: &Source,
+        pages: &[u32],
+        mark: &Mark,
+    ) -> Result<(), StoreError> {
+        let mut encoder = Encoder::new(writer, header).map_err(|e| self.ltx(e))?;
+        let mut page = Vec::new();
+        for pgno in pages {
+            self.read_page(source, *pgno, &mut page)?;
+            encoder.page(*pgno, &page).map_err(|e| self.ltx(e))?;
+        }
+        let (mut writer, _) = encoder.finish(mark.position.checksum).map_err(|e| self.ltx(e))?;
+        writer.flush().map_err(|e| self.io("writing pinned pages", "pinned", e))
     }
 
     /// At a start: puts pages that a reader had kept out into the database file.

@@ -11,12 +11,15 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// As [`write`], for content that is produced piece by piece.
-pub fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+pub fn write_with(
+    path: &Path,
+    produce: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let beside = path.with_file_name(name);
     let mut file = File::create(&beside)?;
-    fill(&mut file)?;
+    produce(&mut file)?;
     file.sync_all()?;
     fs::rename(&beside, path)?;
     sync_parent(path)

@@ -83,11 +83,10 @@ impl Store {
             let Some(id) = number(folder.file_name(), "") else { continue };
             inner.next = inner.next.max(id.saturating_add(1));
             inner.generation = inner.generation.max(discard(&folder)?.saturating_add(1));
-            match store.recover(id, &folder, inner.generation) {
+            match recover(id, &folder, inner.generation) {
                 Ok(Some(database)) => {
                     inner.databases.insert(id, Arc::new(database));
                 }
-                // Nobody ever committed to it.
                 Ok(None) => remove_folder(&folder)?,
                 Err(why) => set_aside.push((store.move_aside(&folder, now)?, why)),
             }
@@ -95,26 +94,6 @@ impl Store {
         let databases = inner.databases.values().cloned().collect();
         drop(inner);
         Ok((store, Recovered { databases, set_aside }))
-    }
-
-    fn recover(
-        &self,
-        id: u64,
-        folder: &Path,
-        generation: u64,
-    ) -> Result<Option<Database>, StoreError> {
-        let path = folder.join("record");
-        let Some(record) = Record::read(&path)? else {
-            let empty = fs::metadata(folder.join("database")).map_or(true, |meta| meta.len() == 0);
-            let reason = "it is missing, and the database is not empty".to_owned();
-            return if empty { Ok(None) } else { Err(StoreError::Record { path, reason }) };
-        };
-        if record.incarnation.is_none() {
-            return Ok(None);
-        }
-        let database = Database::open(id, folder, generation, record)?;
-        database.apply_pinned()?;
-        Ok(Some(database))
     }
 
     /// Begins an empty database, known to this node only until its first commit.
@@ -215,6 +194,22 @@ impl Store {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Opens a slot's files; `None`: nobody ever committed to it.
+fn recover(id: u64, folder: &Path, generation: u64) -> Result<Option<Database>, StoreError> {
+    let path = folder.join("record");
+    let Some(record) = Record::read(&path)? else {
+        let empty = fs::metadata(folder.join("database")).map_or(true, |meta| meta.len() == 0);
+        let reason = "it is missing, and the database is not empty".to_owned();
+        return if empty { Ok(None) } else { Err(StoreError::Record { path, reason }) };
+    };
+    if record.incarnation.is_none() {
+        return Ok(None);
+    }
+    let database = Database::open(id, folder, generation, record)?;
+    database.apply_pinned()?;
+    Ok(Some(database))
 }
 
 /// Rule 9. Gives the highest generation of the shm files that were there, or 0.

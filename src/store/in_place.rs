@@ -60,17 +60,17 @@ impl Database {
         let staging = |e| self.io("staging a transaction", "database", e);
         if header.page_size != self.page_size() {
             // Nothing of the old content counts: what is not written is zeros.
-            overlay.truncate(&self.database, &folder, 0).map_err(staging)?;
+            overlay.truncate(&self.main, &folder, 0).map_err(staging)?;
         }
         let mut page = Vec::new();
         while let Some(pgno) = decoder.next_page(&mut page).map_err(|e| self.ltx(e))? {
             changes.page(pgno, &page).map_err(|e| self.change(e))?;
             let offset = offset_of(&header, pgno);
-            overlay.write(&self.database, &folder, offset, &page).map_err(staging)?;
+            overlay.write(&self.main, &folder, offset, &page).map_err(staging)?;
         }
         let trailer = decoder.finish().map_err(|e| self.ltx(e))?;
         let end = u64::from(header.commit) * u64::from(header.page_size);
-        overlay.truncate(&self.database, &folder, end).map_err(staging)?;
+        overlay.truncate(&self.main, &folder, end).map_err(staging)?;
 
         let preview = {
             let state = self.state();
@@ -80,7 +80,7 @@ impl Database {
         if preview.position != expected {
             return Err(self.diverged("what a transaction leads to", expected, preview.position));
         }
-        overlay.write_down(&self.database).map_err(|e| self.io("writing", "database", e))?;
+        overlay.write_down(&self.main).map_err(|e| self.io("writing", "database", e))?;
         // Rule 16: before anyone can take the locks that make it reachable.
         self.invalidate(&overlay);
         self.adopt_in_place(&preview, entry, whole)?;
@@ -154,7 +154,7 @@ impl Database {
         let writing = |e| self.io("replaying the log", "database", e);
         if header.page_size != self.page_size() {
             // Nothing of the old content counts: what is not written is zeros.
-            self.database.set_len(0).map_err(writing)?;
+            self.main.set_len(0).map_err(writing)?;
         }
         let mut changes = Changes::new(header.page_size, header.commit);
         let mut new_pages = NewPages::new(&header, self.pages());
@@ -162,11 +162,11 @@ impl Database {
         while let Some(pgno) = decoder.next_page(&mut page).map_err(|e| self.ltx(e))? {
             self.write_zeros(&header, |pages| pages.before(pgno), &mut new_pages)?;
             changes.page(pgno, &page).map_err(|e| self.change(e))?;
-            self.database.write_all_at(&page, offset_of(&header, pgno)).map_err(writing)?;
+            self.main.write_all_at(&page, offset_of(&header, pgno)).map_err(writing)?;
         }
-        self.write_zeros(&header, NewPages::to_end, &mut new_pages)?;
+        self.write_zeros(&header, NewPages::rest, &mut new_pages)?;
         let end = u64::from(header.commit) * u64::from(header.page_size);
-        self.database.set_len(end).map_err(writing)?;
+        self.main.set_len(end).map_err(writing)?;
         let mut state = self.state();
         let preview = state.table.preview(&changes, header.base(), header.max_txid);
         state.table.adopt(&preview);
@@ -181,7 +181,7 @@ impl Database {
     ) -> Result<(), StoreError> {
         while let Some(pgno) = next(pages) {
             let zeros = vec![0; header.page_size as usize];
-            self.database
+            self.main
                 .write_all_at(&zeros, offset_of(header, pgno))
                 .map_err(|e| self.io("replaying the log", "database", e))?;
         }

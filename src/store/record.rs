@@ -119,7 +119,7 @@ mod tests {
         Record {
             incarnation: Some(Incarnation(7)),
             applied: EntryId { term: 3, index: 99 },
-            position: Position { txid: Txid(5), checksum: Checksum(Checksum::FLAG | 42) },
+            position: Position { txid: Txid(5), checksum: Checksum(Checksum::FLAG | 0x2a) },
             page_size: 4096,
             pages: 12,
             pinned: Some(99),

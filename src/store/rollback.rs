@@ -15,7 +15,7 @@ impl Database {
         let mut slot = self.overlay_slot();
         let overlay = self.overlay(&mut slot)?;
         overlay
-            .write(&self.database, &self.folder(), offset, data)
+            .write(&self.main, &self.folder(), offset, data)
             .map_err(|e| self.io("writing beside", "database", e))
     }
 
@@ -28,7 +28,7 @@ impl Database {
         }
         let overlay = self.overlay(&mut slot)?;
         overlay
-            .truncate(&self.database, &self.folder(), len)
+            .truncate(&self.main, &self.folder(), len)
             .map_err(|e| self.io("truncating beside", "database", e))
     }
 
@@ -44,12 +44,11 @@ impl Database {
     /// has something here, it holds the database alone.)
     pub fn read_with_overlay(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, StoreError> {
         let slot = self.overlay_slot();
-        match &*slot {
-            Some(overlay) => overlay.read(&self.database, offset, buffer),
-            None => {
-                drop(slot);
-                read_full(&self.database, offset, buffer)
-            }
+        if let Some(overlay) = &*slot {
+            overlay.read(&self.main, offset, buffer)
+        } else {
+            drop(slot);
+            read_full(&self.main, offset, buffer)
         }
         .map_err(|e| self.io("reading", "database", e))
     }
@@ -74,9 +73,9 @@ impl Database {
         if let Some(overlay) = slot.as_mut() {
             let end = u64::from(preview.pages) * u64::from(preview.page_size);
             overlay
-                .truncate(&self.database, &self.folder(), end)
+                .truncate(&self.main, &self.folder(), end)
                 .map_err(|e| self.io("truncating beside", "database", e))?;
-            overlay.write_down(&self.database).map_err(|e| self.io("writing", "database", e))?;
+            overlay.write_down(&self.main).map_err(|e| self.io("writing", "database", e))?;
         }
         // The kernel's cache holds these bytes already: they were written through it.
         self.adopt_in_place(preview, entry, None)?;

@@ -3,6 +3,8 @@
 //! `unsafe`: memory that other processes write can be reached only through pointers. Everything
 //! here goes through atomics, and the file never gets shorter (Rule 3), so that no access faults.
 #![allow(unsafe_code)]
+// Mappings begin at a page, and words and slots are whole steps from there.
+#![allow(clippy::cast_ptr_alignment)]
 
 use std::fs::File;
 use std::io;
@@ -67,10 +69,12 @@ impl Shm {
         let len = mapped.file.metadata()?.len();
         let there = usize::try_from(len).unwrap_or(usize::MAX) / REGION_SIZE;
         while mapped.regions.len() < there {
-            let region = MmapOptions::new()
-                .offset((mapped.regions.len() * REGION_SIZE) as u64)
-                .len(REGION_SIZE)
-                .map_raw(&mapped.file)?;
+            let offset = (mapped.regions.len() * REGION_SIZE) as u64;
+            // Into the page cache first: where the file is opened through our own mount, a fault
+            // that waits for one of our own threads must not hold what that thread needs.
+            mapped.file.read_exact_at(&mut vec![0; REGION_SIZE], offset)?;
+            let region =
+                MmapOptions::new().offset(offset).len(REGION_SIZE).map_raw(&mapped.file)?;
             mapped.regions.push(Arc::new(region));
         }
         Ok(View(mapped.regions.clone()))

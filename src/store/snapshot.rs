@@ -38,7 +38,7 @@ pub struct Snapshot {
     given: usize,
     page: Vec<u8>,
     /// Last, so that the place is held while anything above still reads.
-    _place: Place,
+    _places: Vec<Place>,
 }
 
 /// Where pages are.
@@ -87,7 +87,7 @@ impl Database {
         node: u64,
         timestamp_ms: i64,
     ) -> Result<Snapshot, StoreError> {
-        let (place, source, position, entry, incarnation, pages) =
+        let (places, source, position, entry, incarnation, pages) =
             if self.journal_mode()? == JournalMode::Wal {
                 self.wal_place()?
             } else {
@@ -121,7 +121,7 @@ impl Database {
             ready: Vec::new(),
             given: 0,
             page: Vec::new(),
-            _place: place,
+            _places: places,
         })
     }
 
@@ -129,6 +129,7 @@ impl Database {
     fn wal_place(&self) -> Result<Found, StoreError> {
         let locks = self.locks();
         let slot = new_slot();
+        let shared = self.shared_place(slot)?;
         let place = |reader: usize| {
             let byte = READ0 + reader as u64;
             let range = ByteRange { start: byte, end: byte };
@@ -166,7 +167,14 @@ impl Database {
             }
             let source = Source { page_size: state.table.page_size(), frames };
             let mark = state.visible;
-            return Ok((place, source, mark.position, mark.entry, state.incarnation, mark.pages));
+            return Ok((
+                vec![shared, place],
+                source,
+                mark.position,
+                mark.entry,
+                state.incarnation,
+                mark.pages,
+            ));
         }
         Err(self.busy("writers and checkpoints keep a snapshot from beginning"))
     }
@@ -197,10 +205,20 @@ impl Database {
         Ok(None)
     }
 
-    /// A reader's place in a database with a rollback journal: SHARED.
+    /// A reader's place in a database with a rollback journal.
     fn file_place(&self) -> Result<Found, StoreError> {
+        let place = self.shared_place(new_slot())?;
+        let state = self.state();
+        self.check_published(&state)?;
+        let source = Source { page_size: state.table.page_size(), frames: None };
+        let mark = state.visible;
+        Ok((vec![place], source, mark.position, mark.entry, state.incarnation, mark.pages))
+    }
+
+    /// SHARED on the database file, as every reader holds it, in WAL mode, too: it keeps those out
+    /// who would change the file in place.
+    fn shared_place(&self, slot: u64) -> Result<Place, StoreError> {
         let locks = self.locks();
-        let slot = new_slot();
         let file = LockFile::Database;
         let pending = ByteRange { start: PENDING, end: PENDING };
         let range = ByteRange { start: SHARED_FIRST, end: SHARED_FIRST + SHARED_SIZE - 1 };
@@ -209,15 +227,11 @@ impl Database {
         }
         let shared = locks.lock(slot, file, range, LockKind::Shared);
         locks.lock(slot, file, pending, LockKind::Unlock);
-        if !shared {
-            return Err(self.busy("a writer holds it"));
+        if shared {
+            Ok(Place { locks, slot, file, range })
+        } else {
+            Err(self.busy("a writer holds it"))
         }
-        let place = Place { locks, slot, file, range };
-        let state = self.state();
-        self.check_published(&state)?;
-        let source = Source { page_size: state.table.page_size(), frames: None };
-        let mark = state.visible;
-        Ok((place, source, mark.position, mark.entry, state.incarnation, mark.pages))
     }
 
     /// Reads a page from where it is.
@@ -239,12 +253,12 @@ impl Database {
             }
         }
         let offset = u64::from(pgno.saturating_sub(1)) * u64::from(source.page_size);
-        read_or_zeros(&self.database, page, offset)
+        read_or_zeros(&self.main, page, offset)
             .map_err(|e| self.io("reading a page", "database", e))
     }
 }
 
-type Found = (Place, Source, Position, EntryId, Option<Incarnation>, u32);
+type Found = (Vec<Place>, Source, Position, EntryId, Option<Incarnation>, u32);
 
 impl Snapshot {
     /// Makes the next bytes. Nothing is left when they stay empty.

@@ -28,7 +28,7 @@ use super::checksums::read_or_zeros;
 use super::database::{Database, new_slot, read_full};
 use super::shm::View;
 use crate::core::ports::{ByteRange, DaemonLocks, KernelCache, LockFile, LockKind};
-use crate::sqlite::locks::{PENDING, RESERVED, SHARED_FIRST, SHARED_SIZE, WRITE};
+use crate::sqlite::locks::{PENDING, RECOVER, RESERVED, SHARED_FIRST, SHARED_SIZE, WRITE};
 use crate::sqlite::wal_index::REGION_SIZE;
 
 const NAME: &CStr = c"litefs-py-store";
@@ -112,7 +112,12 @@ fn run(name: &str, mode: CheckpointMode) -> Result<Checkpointed, rusqlite::Error
     let no_checkpoint = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
     connection.set_db_config(no_checkpoint, true)?;
     // Reads page 1, and by that opens the WAL; the schema, which may be odd, is not parsed.
-    connection.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
+    match connection.query_row("PRAGMA schema_version", [], |_| Ok(())) {
+        Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
+            return Ok(Checkpointed { frames: 0, backfilled: 0, busy: true });
+        }
+        read => read?,
+    }
     let mode = match mode {
         CheckpointMode::Passive => ffi::SQLITE_CHECKPOINT_PASSIVE,
         CheckpointMode::Restart => ffi::SQLITE_CHECKPOINT_RESTART,
@@ -149,7 +154,7 @@ fn register() -> Result<(), rusqlite::Error> {
             };
             let vfs = Box::new(ffi::sqlite3_vfs {
                 iVersion: 2,
-                szOsFile: size_of::<OpenFile>() as c_int,
+                szOsFile: c_int::try_from(size_of::<OpenFile>()).unwrap_or(c_int::MAX),
                 mxPathname: 255,
                 pNext: ptr::null_mut(),
                 zName: NAME.as_ptr(),
@@ -246,7 +251,9 @@ impl Target {
             let end = written.iter().map(|(offset, len)| offset + len).max().unwrap_or(0);
             self.cache.invalidate(start, end - start);
         } else {
-            written.iter().for_each(|(offset, len)| self.cache.invalidate(*offset, *len));
+            for (offset, len) in written {
+                self.cache.invalidate(offset, len);
+            }
         }
     }
 }
@@ -341,7 +348,7 @@ unsafe extern "C" fn read(
     };
     let offset = u64::try_from(offset).unwrap_or(0);
     let database = &target.database;
-    let file = if kind == Kind::Wal { &database.wal } else { &database.database };
+    let file = if kind == Kind::Wal { &database.wal } else { &database.main };
     match read_full(file, offset, buffer) {
         Ok(n) if n == buffer.len() => ffi::SQLITE_OK,
         // SQLite wants zeros for what is not there.
@@ -366,7 +373,7 @@ unsafe extern "C" fn write(
         return ffi::SQLITE_IOERR_WRITE;
     }
     let offset = u64::try_from(offset).unwrap_or(0);
-    if let Err(e) = target.database.database.write_all_at(bytes, offset) {
+    if let Err(e) = target.database.main.write_all_at(bytes, offset) {
         let full = e.kind() == std::io::ErrorKind::StorageFull;
         return if full { ffi::SQLITE_FULL } else { ffi::SQLITE_IOERR_WRITE };
     }
@@ -383,7 +390,7 @@ unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: ffi::sqlite3_i
     let (target, kind) = unsafe { opened(file) };
     let size = u64::try_from(size).unwrap_or(0);
     let database = &target.database;
-    let file = if kind == Kind::Wal { &database.wal } else { &database.database };
+    let file = if kind == Kind::Wal { &database.wal } else { &database.main };
     if file.metadata().is_ok_and(|meta| meta.len() == size) {
         return ffi::SQLITE_OK;
     }
@@ -409,7 +416,7 @@ unsafe extern "C" fn file_size(
     unsafe {
         let (target, kind) = opened(file);
         let database = &target.database;
-        let file = if kind == Kind::Wal { &database.wal } else { &database.database };
+        let file = if kind == Kind::Wal { &database.wal } else { &database.main };
         let Ok(meta) = file.metadata() else { return ffi::SQLITE_IOERR_FSTAT };
         *out = ffi::sqlite3_int64::try_from(meta.len()).unwrap_or(ffi::sqlite3_int64::MAX);
     }
@@ -522,11 +529,12 @@ unsafe extern "C" fn shm_lock(
     } else {
         LockKind::Shared
     };
-    if target.lock(LockFile::Shm, WRITE + offset, n, kind) {
-        ffi::SQLITE_OK
-    } else {
-        ffi::SQLITE_BUSY
+    let start = WRITE + offset;
+    if kind == LockKind::Exclusive && (start..start + n).contains(&RECOVER) {
+        // Rule 3: a checkpoint does not repair the wal-index from what the WAL file holds.
+        return ffi::SQLITE_BUSY;
     }
+    if target.lock(LockFile::Shm, start, n, kind) { ffi::SQLITE_OK } else { ffi::SQLITE_BUSY }
 }
 
 unsafe extern "C" fn shm_barrier(_: *mut ffi::sqlite3_file) {

@@ -164,7 +164,9 @@ fn pages_left_out_are_zeros() {
     // The origin's file says only what is not zero.
     let pages: Vec<_> = [1, 2, 9].map(|p: u32| (p, &grown[(p as usize - 1) * 512..][..512])).into();
     let mut changes = Changes::new(512, 9);
-    pages.iter().for_each(|(pgno, page)| changes.page(*pgno, page).unwrap());
+    for (pgno, page) in &pages {
+        changes.page(*pgno, page).unwrap();
+    }
     let to = node.database.preview(&changes).position;
     let ltx = origin.encode(9, &pages, to);
     node.append(&Transaction { ltx, image: Arc::default(), position: to }).unwrap();

@@ -35,8 +35,8 @@ impl KernelLocks {
             let mut lock: libc::flock = std::mem::zeroed();
             lock.l_type = kind as i16;
             lock.l_whence = libc::SEEK_SET as i16;
-            lock.l_start = range.start as i64;
-            lock.l_len = (range.end - range.start + 1) as i64;
+            lock.l_start = range.start.cast_signed();
+            lock.l_len = (range.end - range.start + 1).cast_signed();
             let rc = libc::fcntl(file.as_raw_fd(), op, &raw mut lock);
             (rc, i32::from(lock.l_type))
         }

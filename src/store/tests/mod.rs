@@ -26,7 +26,7 @@ use crate::ltx::{Encoder, Header, WalSpan, lock_page};
 use crate::sqlite::locks;
 
 /// Past this something hangs.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// The daemon's slot in which a test holds byte 120, or the database.
 const WRITER: u64 = 2;
@@ -111,17 +111,17 @@ impl Origin {
         let size = self.page_size as usize;
         let pages = (image.len() / size) as u32;
         let mut changes = Changes::new(self.page_size, pages);
-        let mut changed = Vec::new();
+        let mut pages_changed = Vec::new();
         for (pgno, page) in (1..).zip(image.chunks(size)) {
             let offset = (pgno as usize - 1) * size;
             if self.image.get(offset..offset + size) != Some(page) {
                 changes.page(pgno, page).unwrap();
-                changed.push((pgno, page));
+                pages_changed.push((pgno, page));
             }
         }
         let txid = Txid(self.position.txid.0 + 1);
         let preview = self.table.preview(&changes, self.position, txid);
-        let ltx = self.encode(pages, &changed, preview.position);
+        let ltx = self.encode(pages, &pages_changed, preview.position);
         self.table.adopt(&preview);
         self.position = preview.position;
         self.image = Arc::new(image);
@@ -240,7 +240,7 @@ impl Node {
     /// Rule 13: the table is what a fresh scan of the file gives. (Everything is backfilled.)
     fn check_table(&self) {
         let database = &self.database;
-        let fresh = ChecksumTable::scan(&database.database, database.page_size(), database.pages());
+        let fresh = ChecksumTable::scan(&database.main, database.page_size(), database.pages());
         let table = database.state().table.clone();
         assert_eq!(table, fresh.unwrap());
         assert_eq!(table.total(), database.position().checksum);
