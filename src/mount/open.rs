@@ -141,7 +141,7 @@ impl Shared {
             Err(error) => return reply.error(error),
         };
         let Created { known, part, kind } = made;
-        let attributes = match self.ownership.part(&known, part) {
+        let attributes = match self.ownership.part(&known, part, &self.tree) {
             Ok(attributes) => attributes,
             Err(error) => return reply.error(error),
         };
