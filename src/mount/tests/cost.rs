@@ -46,13 +46,13 @@ fn speed() {
     for passthrough in [true, false] {
         let Some(fixture) = Fixture::start(passthrough) else { return };
         for synchronous in ["normal", "full"] {
-            let begin = format!(
+            let schema = format!(
                 "PRAGMA journal_mode=wal; PRAGMA synchronous={synchronous}; \
                  CREATE TABLE IF NOT EXISTS t(k INTEGER PRIMARY KEY, n); \
                  INSERT OR IGNORE INTO t VALUES(1, 0);\n"
             );
             let run = |times: usize, statement: &str| {
-                let script = begin.clone() + &statement.repeat(times);
+                let script = schema.clone() + &statement.repeat(times);
                 let begun = Instant::now();
                 fixture.script("app.db", &script);
                 times * 1_000_000 / usize::try_from(begun.elapsed().as_micros()).unwrap()

@@ -1,7 +1,7 @@
 //! How the mount begins and ends.
 
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -181,8 +181,11 @@ fn a_daemon_that_does_not_answer_is_ended() {
     let _other = mount_nobody_serves("other", &path);
     assert!(matches!(start(config(&path, &data, true)), Err(MountError::Unresponsive { .. })));
     unmount(&path, UnmountFlags::FORCE | UnmountFlags::DETACH).unwrap();
-    let _ours = mount_nobody_serves("litefs-py", &path);
+    let mut ours = mount_nobody_serves("litefs-py", &path);
     start(config(&path, &data, true)).unwrap().stop().unwrap();
+    // Whoever hangs in a request of it is let go.
+    let ended = ours.read(&mut vec![0; 1 << 16]);
+    assert_eq!(ended.unwrap_err().raw_os_error(), Some(libc::ENODEV));
     assert!(!is_mounted(&path));
 }
 
