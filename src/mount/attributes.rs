@@ -43,22 +43,22 @@ impl Ownership {
         Ok(self.attributes(number, self.mode & READ_BITS, len(&content), SystemTime::now()))
     }
 
-    /// Of a file that was removed and is still open somewhere: no link, no size.
-    pub(super) fn part(&self, known: &Known, part: Part) -> Result<FileAttr, Errno> {
+    /// What was removed and is still open somewhere has no link: SQLite looks for that, and the
+    /// kernel forgets it with the last close.
+    pub(super) fn part(&self, known: &Known, part: Part, tree: &Tree) -> Result<FileAttr, Errno> {
         let inode = Inode::Part { slot: known.slot, part };
         let number = inode.number().ok_or(Errno::EOVERFLOW)?;
-        let modified = known.modified();
-        let Some(kind) = part.file() else {
-            let size = len(&special::position(known));
-            return Ok(self.attributes(number, self.mode & READ_BITS, size, modified));
+        // The mount itself promises the shm, where the daemon opens it through the mount.
+        let promised = matches!(part, Part::Shm | Part::Position);
+        let there = part.file().is_some_and(|kind| known.files.exists(kind));
+        let perm = if part.file().is_some() { self.mode } else { self.mode & READ_BITS };
+        let size = match part.file() {
+            Some(kind) if there => known.files.size(kind).map_err(|e| Errno::from_i32(e.0))?,
+            Some(_) => 0,
+            None => len(&special::position(known)),
         };
-        if !known.files.exists(kind) {
-            let gone = self.attributes(number, self.mode, 0, modified);
-            // The mount itself promises the shm, where the daemon opens it through the mount.
-            return Ok(FileAttr { nlink: u32::from(part == Part::Shm), ..gone });
-        }
-        let size = known.files.size(kind).map_err(|e| Errno::from_i32(e.0))?;
-        Ok(self.attributes(number, self.mode, size, modified))
+        let nlink = u32::from((there || promised) && tree.is_current(known));
+        Ok(FileAttr { nlink, ..self.attributes(number, perm, size, known.modified()) })
     }
 
     /// Whether a change of mode or owner would change nothing. SQLite, run by root, gives each

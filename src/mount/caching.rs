@@ -52,6 +52,12 @@ pub(super) fn open_flags(part: Part) -> FopenFlags {
     }
 }
 
+/// How the daemon's own open of a shm through the mount is answered. Without FLUSH: closing would
+/// otherwise ask this process for an answer, also when it was killed and cannot give one, and a
+/// killed daemon would hang in the kernel for ever.
+pub(super) const OWN_SHM: FopenFlags =
+    FopenFlags::FOPEN_KEEP_CACHE.union(FopenFlags::FOPEN_NOFLUSH);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -140,7 +140,7 @@ impl Shared {
                 .map(|attributes| (attributes, super::caching::NEVER)),
             Inode::Part { slot, part } => {
                 let known = self.tree.of(slot).ok_or(Errno::ESTALE)?;
-                Ok((self.ownership.part(&known, part)?, time_to_live(part)))
+                Ok((self.ownership.part(&known, part, &self.tree)?, time_to_live(part)))
             }
         }
     }

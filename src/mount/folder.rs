@@ -50,7 +50,7 @@ impl Shared {
                 .filter(|known| self.is_there(known, part))
                 .ok_or(Errno::ENOENT)
                 .and_then(|known| {
-                    let attributes = self.ownership.part(&known, part)?;
+                    let attributes = self.ownership.part(&known, part, &self.tree)?;
                     Ok((attributes, time_to_live(part), Some(known)))
                 }),
             Err(why @ BadName::Name(NameError::TooLong(_))) => Err(refusal(&why)),

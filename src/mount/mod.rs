@@ -27,11 +27,18 @@
 //!   through `notify`, whose calls belong to no FUSE worker.
 //! - **Rule 17**: inode numbers come from a database's slot and are never used again ([`inodes`]).
 //!
-//! Two things for whoever stands behind the door, where the kernel has no passthrough:
-//! - the mapping of the shm given to `use_shm` must not be touched by a FUSE worker (a page fault
-//!   there is a request to another worker, and there are two), nor under a lock `read` needs;
-//! - it must be unmapped and closed before [`Mount::stop`], which otherwise has to end the
-//!   connection by force, and the mapping is then gone.
+//! For whoever stands behind the door, where the kernel has no passthrough: the file given to
+//! `use_shm` is one of this daemon's own mount, so that each operation on it may be a request to
+//! this daemon.
+//! - Best read and written (pread, pwrite: the same page cache that the applications map). Mapped,
+//!   it must not be unmapped before [`Mount::stop`] has returned: unmapping waits until the kernel
+//!   has written the pages back, under the lock of the process's memory, which the worker that
+//!   should answer wants as soon as it allocates. Run on 6.18, it hung, also after SIGKILL, until
+//!   the connection was ended from outside, as the next start does. Older kernels, which are those
+//!   without passthrough, copy the pages and do not wait (read, not run).
+//! - Never from a FUSE worker, of which there are two, nor under a lock that `read` or `write` needs.
+//! - Read and written only, it is to be closed before [`Mount::stop`], which otherwise waits for it
+//!   and then ends the connection by force: a mapping is good for nothing from then on.
 //!
 //! May know: `core`, `commit::door`. Alone imports `fuser`.
 

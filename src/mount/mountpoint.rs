@@ -58,28 +58,32 @@ pub(super) fn prepare(path: &Path) -> Result<(), MountError> {
     let device = std::fs::File::options().read(true).write(true).open(DEVICE);
     device.map_err(|source| MountError::NoDevice { source })?;
     for _ in 0..MOST_STALE {
-        match stat(path)? {
-            Ok(true) => return check_empty(path),
-            Ok(false) => return Err(MountError::NotAFolder { path: path.to_owned() }),
+        let left = match stat(path)? {
+            Some(Ok(true)) => return check_empty(path),
+            Some(Ok(false)) => return Err(MountError::NotAFolder { path: path.to_owned() }),
             // fuse(4): the connection of a file system whose daemon has ended.
-            Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
-                tracing::warn!(?path, "clearing the mount that a dead daemon left");
-                detach(path, UnmountFlags::DETACH)
-                    .map_err(|source| MountError::Stale { path: path.to_owned(), source })?;
+            Some(Err(error)) if error.raw_os_error() == Some(libc::ENOTCONN) => {
+                UnmountFlags::DETACH
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(MountError::Missing { path: path.to_owned() });
             }
-            Err(source) => return Err(MountError::Look { path: path.to_owned(), source }),
-        }
+            Some(Err(source)) => return Err(MountError::Look { path: path.to_owned(), source }),
+            // A daemon of ours that hangs, perhaps one that was killed and waits for its own
+            // answers: ending the connection lets it go. Another file system is not ours to end.
+            None if is_ours(&mounts(path)?, path) => UnmountFlags::FORCE | UnmountFlags::DETACH,
+            None => return Err(MountError::Unresponsive { path: path.to_owned() }),
+        };
+        tracing::warn!(?path, "clearing the mount that a dead daemon left");
+        detach(path, left).map_err(|source| MountError::Stale { path: path.to_owned(), source })?;
     }
     let source = io::Error::other("there are too many of them upon each other");
     Err(MountError::Stale { path: path.to_owned(), source })
 }
 
-/// Whether it is a folder. On a thread of its own: a daemon that hangs never answers
-/// (bounded-answer).
-fn stat(path: &Path) -> Result<io::Result<bool>, MountError> {
+/// Whether it is a folder; none when nobody answers. On a thread of its own: a daemon that hangs
+/// never does (bounded-answer).
+fn stat(path: &Path) -> Result<Option<io::Result<bool>>, MountError> {
     let (answer, answered) = mpsc::channel();
     let asked = path.to_owned();
     let look = move || answer.send(std::fs::metadata(asked).map(|m| m.is_dir()));
@@ -87,14 +91,19 @@ fn stat(path: &Path) -> Result<io::Result<bool>, MountError> {
         .name("mount-point".into())
         .spawn(look)
         .map_err(|source| MountError::Look { path: path.to_owned(), source })?;
-    answered.recv_timeout(ANSWER).map_err(|_| MountError::Unresponsive { path: path.to_owned() })
+    Ok(answered.recv_timeout(ANSWER).ok())
+}
+
+fn mounts(path: &Path) -> Result<String, MountError> {
+    let table = std::fs::read("/proc/self/mountinfo");
+    let table = table.map_err(|source| MountError::Look { path: path.to_owned(), source })?;
+    Ok(String::from_utf8_lossy(&table).into_owned())
 }
 
 fn check_empty(path: &Path) -> Result<(), MountError> {
     let look = |source| MountError::Look { path: path.to_owned(), source };
     let real = path.canonicalize().map_err(look)?;
-    let table = std::fs::read("/proc/self/mountinfo").map_err(look)?;
-    if is_ours(&String::from_utf8_lossy(&table), &real) {
+    if is_ours(&mounts(path)?, &real) {
         return Err(MountError::InUse { path: path.to_owned() });
     }
     match std::fs::read_dir(path).map_err(look)?.next() {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use fuser::{BackingId, Errno, FileHandle, FopenFlags, LockOwner, OpenAccMode, OpenFlags};
 use fuser::{ReplyCreate, ReplyEmpty, ReplyOpen};
 
-use super::caching::{MADE_AT_READ, open_flags, time_to_live};
+use super::caching::{MADE_AT_READ, OWN_SHM, open_flags, time_to_live};
 use super::filesystem::Shared;
 use super::inodes::{GENERATION, Inode};
 use super::names::{Name, Part};
@@ -93,7 +93,7 @@ impl Shared {
         if known.shm.is_opener(thread) {
             let handle = self.next_handle();
             known.shm.set_own(handle);
-            return reply.opened(handle, open_flags(Part::Shm));
+            return reply.opened(handle, OWN_SHM);
         }
         if !known.files.exists(FileKind::Shm)
             && let Err(error) = known.files.create_file(FileKind::Shm, process::of_thread(thread))
@@ -141,7 +141,7 @@ impl Shared {
             Err(error) => return reply.error(error),
         };
         let Created { known, part, kind } = made;
-        let attributes = match self.ownership.part(&known, part) {
+        let attributes = match self.ownership.part(&known, part, &self.tree) {
             Ok(attributes) => attributes,
             Err(error) => return reply.error(error),
         };

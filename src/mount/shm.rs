@@ -3,7 +3,7 @@
 //! - **Passthrough** (kernel 6.9 and later, with `CAP_SYS_ADMIN`): the kernel hands reads, writes
 //!   and mappings to the backing file, which the daemon maps as well. Locks still come here.
 //! - **Through the mount** (elsewhere): the kernel keeps one page cache of the shm, and the daemon
-//!   maps that one, by opening the file through its own mount.
+//!   uses that one, by opening the file through its own mount; the room's head says with what care.
 //!
 //! Rule 3: in both cases before the first application has it open. The daemon's own open cannot
 //! be made by a FUSE worker, which would wait for itself; a thread makes it, and the application's

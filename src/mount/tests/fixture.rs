@@ -85,6 +85,18 @@ impl Fixture {
             .unwrap()
     }
 
+    /// Runs a script that is too long for an argument, whatever it prints.
+    pub fn script(&self, database: &str, sql: &str) {
+        let mut shell = Command::new("sqlite3")
+            .args(["-bail", &self.file(database)])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        shell.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
+        assert!(shell.wait().unwrap().success());
+    }
+
     /// The daemon's own files of the mount, without which it would stay busy.
     pub fn close_own(&self) {
         for database in self.databases.databases.lock().unwrap().values() {

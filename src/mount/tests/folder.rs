@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::fixture::{Fixture, until};
+use crate::commit::door::{Databases, FileKind};
+use crate::core::DatabaseName;
 
 fn errno<T: std::fmt::Debug>(result: std::io::Result<T>) -> i32 {
     result.unwrap_err().raw_os_error().unwrap()
@@ -180,27 +182,39 @@ fn statfs_tells_the_data_folders_space() {
 fn a_database_that_was_made_anew_is_another_file() {
     let Some(fixture) = Fixture::start(true) else { return };
     let app = fixture.file("app.db");
-    fs::write(&app, "old").unwrap();
+    // The first came from another node and was looked up, the second is created here.
+    fixture.databases.create(&DatabaseName::new("app.db").unwrap()).unwrap();
+    let files = fixture.databases.database("app.db");
+    fs::write(files.path(FileKind::Database), "first").unwrap();
     let mut old = File::open(&app).unwrap();
     let before = fs::metadata(&app).unwrap().ino();
-    let files = Arc::downgrade(&fixture.databases.database("app.db"));
+    let first = Arc::downgrade(&files);
+    drop(files);
     fixture.databases.remove("app.db");
     // A name is believed for a second at most; opening looks again at once.
     assert_eq!(errno(File::open(&app)), libc::ENOENT);
     until("the deleted name is gone", || fs::metadata(&app).is_err());
-    fs::write(&app, "new one").unwrap();
-    assert_ne!(fs::metadata(&app).unwrap().ino(), before);
+    fs::write(&app, "second").unwrap();
+    let new = File::open(&app).unwrap();
+    let after = fs::metadata(&app).unwrap().ino();
+    assert_ne!(after, before);
+    assert_eq!(fs::read(&app).unwrap(), b"second");
+    // What is open stays what it was, also when others come.
+    fixture.databases.remove("app.db");
+    fs::write(fixture.file("other.db"), "").unwrap();
     assert_eq!(old.metadata().unwrap().ino(), before);
-    assert_eq!(fs::read(&app).unwrap(), b"new one");
+    assert_eq!(new.metadata().unwrap().ino(), after);
+    until("it has no name any more", || old.metadata().unwrap().nlink() == 0);
     let mut text = String::new();
-    let _ = old.read_to_string(&mut text);
-    assert_ne!(text, "new one");
-    assert!(files.upgrade().is_some(), "it is open");
+    old.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "first");
+    assert!(first.upgrade().is_some(), "it is open");
     drop(old);
     until("nothing stands for it any more", || {
-        let _ = names(&fixture);
-        files.upgrade().is_none()
+        let _ = fs::metadata(&app);
+        first.upgrade().is_none()
     });
+    fs::write(&app, "third").unwrap();
     fs::remove_file(&app).unwrap();
     assert!(!names(&fixture).contains(&"app.db".to_owned()));
 }

@@ -46,12 +46,9 @@ impl LocalDatabases {
         self.databases.lock().unwrap()[&DatabaseName::new(name).unwrap()].clone()
     }
 
-    /// As a deletion by another node would.
+    /// As a deletion by another node would: what is open can still be read.
     pub fn remove(&self, name: &str) {
-        let name = DatabaseName::new(name).unwrap();
-        if let Some(database) = self.databases.lock().unwrap().remove(&name) {
-            database.open.lock().unwrap().clear();
-        }
+        self.databases.lock().unwrap().remove(&DatabaseName::new(name).unwrap());
     }
 }
 
