@@ -163,7 +163,7 @@ def test_dev_twice_in_one_folder(made):
     """The second is refused and does the first no harm."""
     made.spawn()
     try:
-        wait_for(lambda: "starting" in made.dev_output(), what="the first")
+        wait_for((made.folder / "ready.json").exists, 60, "the first")
         done = run(PROGRAM, "dev", "--dir", made.folder, check=False)
         assert done.returncode == 75
         said(done, str(made.folder))

@@ -214,7 +214,8 @@ def test_a_deleted_database_is_gone_and_its_name_free(cluster, db):
     run("rm", cluster.nodes[1].db(db))
     for node in cluster.nodes:
         wait_for(lambda node=node: db not in node.databases(), what=f"the deletion on {node}")
-        assert run("ls", node.db(db), check=False).returncode != 0
+        gone = lambda node=node: run("ls", node.db(db), check=False).returncode != 0  # noqa: E731
+        wait_for(gone, 2, f"{node}'s kernel to forget it")
     cluster.nodes[2].sql(db, "CREATE TABLE new(x)")
     cluster.same(db)
     assert cluster.nodes[0].sql(db, "SELECT name FROM sqlite_schema") == [["new"]]
