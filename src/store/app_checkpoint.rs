@@ -9,14 +9,14 @@ use super::error::StoreError;
 impl Database {
     /// Writes pages of the WAL into the database file, as an application's checkpoint does.
     pub fn write_checkpointed(&self, offset: u64, data: &[u8]) -> Result<(), StoreError> {
-        self.database
+        self.main
             .write_all_at(data, offset)
             .map_err(|e| self.io("writing a checkpoint", "database", e))
     }
 
     /// Cuts the database file to its committed size, as an application's checkpoint does.
     pub fn truncate_checkpointed(&self, len: u64) -> Result<(), StoreError> {
-        self.database
+        self.main
             .set_len(len)
             .map_err(|e| self.io("truncating after a checkpoint", "database", e))
     }
