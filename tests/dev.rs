@@ -1,4 +1,5 @@
 //! `litefs-py dev` with a small program in the place of the nodes: start, death, restart, stop.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
 use std::io::Read;
@@ -141,7 +142,7 @@ fn kill(pid: u32, signal: &str) {
 }
 
 fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         if let Some(found) = look() {
             return found;

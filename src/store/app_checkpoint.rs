@@ -16,8 +16,6 @@ impl Database {
 
     /// Cuts the database file to its committed size, as an application's checkpoint does.
     pub fn truncate_checkpointed(&self, len: u64) -> Result<(), StoreError> {
-        self.main
-            .set_len(len)
-            .map_err(|e| self.io("truncating after a checkpoint", "database", e))
+        self.main.set_len(len).map_err(|e| self.io("truncating after a checkpoint", "database", e))
     }
 }
