@@ -4,9 +4,17 @@
 //! rooms below it in this list.
 #![deny(unsafe_code)]
 
+pub mod api;
+pub mod capture;
+pub mod cli;
 pub mod cluster;
 pub mod commit;
 pub mod core;
+pub mod locks;
 pub mod ltx;
+pub mod mesh;
+pub mod mount;
+pub mod node;
+pub mod raft;
 pub mod sqlite;
 pub mod store;

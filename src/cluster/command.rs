@@ -84,4 +84,9 @@ pub enum Refusal {
     Forgotten,
     #[error("its page size differs from the database's")]
     PageSize,
+    #[error(
+        "it contradicts itself: its TXID does not follow its base, or its page size or its number \
+         of pages is none that a SQLite database can have"
+    )]
+    Invalid,
 }

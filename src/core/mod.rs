@@ -4,6 +4,8 @@
 //! Knows of nothing. No I/O.
 
 pub mod clock;
+pub mod config;
+pub mod engine;
 pub mod ids;
 pub mod ports;
 pub mod position;

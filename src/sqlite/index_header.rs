@@ -79,7 +79,8 @@ impl IndexHeader {
         // 65536 is stored as 1: its upper half moved down (`walFrames`, szPage).
         let [size_0, size_1] =
             (((self.page_size & 0xff00) | (self.page_size >> 16)) as u16).to_ne_bytes();
-        let [a, b, c, d, e, f, g, h] = self.salts.0;
+        let (salts, _) = self.salts.0.as_chunks::<4>();
+        let salt = |n: usize| salts.get(n).copied().map_or(0, u32::from_ne_bytes);
         let mut words = [
             VERSION,
             0,
@@ -89,8 +90,8 @@ impl IndexHeader {
             self.pages,
             self.frame_checksum.0,
             self.frame_checksum.1,
-            u32::from_ne_bytes([a, b, c, d]),
-            u32::from_ne_bytes([e, f, g, h]),
+            salt(0),
+            salt(1),
             0,
             0,
         ];

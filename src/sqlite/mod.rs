@@ -54,3 +54,6 @@ fn be16(bytes: &[u8], at: usize) -> u16 {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,7 @@
 //! May know: `sqlite`, `ltx`, `core`. Blocking: no tokio. Every method may take as long as the
 //! disk does.
 
+mod app_checkpoint;
 mod append;
 mod checksums;
 mod database;

@@ -5,6 +5,7 @@ use std::io;
 use proptest::prelude::*;
 
 use super::*;
+use crate::ltx::checksum::Crc;
 
 /// A small change of a page that compresses and one that does not, and a small snapshot.
 fn samples() -> [Vec<u8>; 2] {
@@ -110,6 +111,55 @@ fn each_false_field_is_named() {
 
     assert!(matches!(with(&whole, 12, &[0, 0, 0, 3]), LtxError::SnapshotShort { .. }));
     assert!(matches!(with(&whole, 100, &[0, 0, 0, 2]), LtxError::SnapshotGap { .. }));
+}
+
+/// Puts the file checksum right that belongs to the bytes before it.
+fn seal(bytes: &mut [u8], pages: &[(u32, Vec<u8>)]) {
+    let mut crc = Crc::new();
+    let mut offset = Header::SIZE;
+    crc.update(&bytes[..offset]);
+    for (_, page) in pages {
+        crc.update(&bytes[offset..offset + 10]);
+        crc.update(page);
+        let size = u32::from_be_bytes(bytes[offset + 6..offset + 10].try_into().unwrap());
+        offset += 10 + size as usize;
+    }
+    let end = bytes.len() - 8;
+    crc.update(&bytes[offset..end]);
+    bytes[end..].copy_from_slice(&crc.checksum().0.to_be_bytes());
+}
+
+/// Whole by its own checksum, but its index or its trailer is not what the pages say.
+#[test]
+fn a_false_end_is_refused_though_sealed() {
+    let [sample, _] = samples();
+    let content = decode(&sample).unwrap();
+    let sealed = |at: usize, change: u8| {
+        let mut bytes = sample.clone();
+        bytes[at] ^= change;
+        seal(&mut bytes, &content.pages);
+        decode(&bytes)
+    };
+    assert_eq!(sealed(0, 0).unwrap(), content);
+    let trailer = sample.len() - Trailer::SIZE;
+    let index = u64::from_be_bytes(sample[trailer - 8..trailer].try_into().unwrap());
+    for at in trailer - 8 - index as usize..trailer {
+        for change in [1, 0x80] {
+            let e = sealed(at, change).unwrap_err();
+            assert!(matches!(e, LtxError::PageIndex { .. }), "byte {at}: {e}");
+        }
+    }
+    let e = sealed(trailer, 0x80).unwrap_err();
+    assert!(matches!(e, LtxError::PostApply { commit: 16, .. }), "{e}");
+
+    // A deletion that leads to something.
+    let header = Header { commit: 0, ..change() };
+    let (mut deletion, _) = encode(header, &[], Checksum(0)).unwrap();
+    let last = deletion.len() - 9;
+    deletion[last] = 2;
+    seal(&mut deletion, &[]);
+    let e = decode(&deletion).unwrap_err();
+    assert!(matches!(e, LtxError::PostApply { commit: 0, found } if found == flagged(2)), "{e}");
 }
 
 /// A block may well be sound and be of another length than a page.

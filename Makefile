@@ -1,0 +1,45 @@
+# What people and CI call. Each target installs what it needs (scripts/setup.sh; quick when all is
+# there). `make help` lists them.
+
+.DEFAULT_GOAL := help
+.PHONY: help build fmt lint test torture bench demo setup
+
+# Which part of `make torture`: rust or cluster; empty: all.
+PART ?=
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+setup: ## installs everything that any target needs
+	@scripts/setup.sh
+
+build: ## the program, for release: target/release/litefs-py
+	@scripts/setup.sh rust
+	cargo build --locked --release
+
+fmt: ## formats all code
+	@scripts/setup.sh rust python
+	cargo fmt
+	.venv/bin/ruff format $(wildcard tests demo bench scripts)
+
+lint: ## formatting, clippy, dependencies, Python and shell; changes nothing
+	@scripts/setup.sh system rust python deny
+	@python3 scripts/steps.py lint
+
+test: ## lint, and all tests but the long ones; ends with one table
+	@scripts/setup.sh system rust python deny go
+	@python3 scripts/steps.py test
+
+torture: ## what takes longer; PART=rust or PART=cluster for one part
+	@scripts/setup.sh system rust python
+	@python3 scripts/steps.py torture $(PART)
+
+bench: ## measures beside plain SQLite, into bench/results
+	@scripts/setup.sh system rust
+	cargo build --locked --release
+	python3 bench/bench.py
+
+demo: ## three nodes, real data, a leader killed; cleans up after itself
+	@scripts/setup.sh system rust
+	cargo build --locked --release
+	python3 demo/demo.py

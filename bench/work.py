@@ -1,0 +1,89 @@
+"""The work that bench.py measures, each kind in a process of its own: work.py KIND ARGUMENT...
+
+Prints a JSON value. Stock sqlite3, one statement a call, as an application does it.
+"""
+
+import json
+import random
+import sqlite3
+import sys
+import time
+
+ROWS = 100_000
+
+
+def connect(database, synchronous="FULL"):
+    connection = sqlite3.connect(database, timeout=20, isolation_level=None)
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    return connection
+
+
+def writes(database, seconds, synchronous):
+    """Small transactions a second: an INSERT of 100 bytes each."""
+    connection = connect(database, synchronous)
+    text, done = "x" * 100, 0
+    end = (start := time.perf_counter()) + float(seconds)
+    while time.perf_counter() < end:
+        connection.execute("INSERT INTO t(x) VALUES (?)", (text,))
+        done += 1
+    return done / (time.perf_counter() - start)
+
+
+def reads(database, seconds, within_one):
+    """Rows read by key a second; each its own transaction, or all within one."""
+    connection = connect(database)
+    if within_one == "one":
+        connection.execute("BEGIN")
+    keys = [random.randrange(1, ROWS) for _ in range(1000)]
+    connection.execute("SELECT x FROM big WHERE id = 1").fetchone()
+    done = 0
+    end = (start := time.perf_counter()) + float(seconds)
+    while time.perf_counter() < end:
+        for key in keys:
+            connection.execute("SELECT x FROM big WHERE id = ?", (key,)).fetchone()
+        done += len(keys)
+    return done / (time.perf_counter() - start)
+
+
+def bulk(database):
+    """Seconds for a transaction of 100,000 rows."""
+    connection = connect(database)
+    connection.execute("DROP TABLE IF EXISTS bulk")
+    connection.execute("CREATE TABLE bulk(id INTEGER PRIMARY KEY, x TEXT)")
+    rows = [(number, f"{number:0100}") for number in range(ROWS)]
+    start = time.perf_counter()
+    connection.execute("BEGIN")
+    connection.executemany("INSERT INTO bulk VALUES (?, ?)", rows)
+    connection.execute("COMMIT")
+    return time.perf_counter() - start
+
+
+def lag(leader, follower, count):
+    """Seconds from an answered COMMIT on one node until a reader on another sees it, each."""
+    writer, reader = connect(leader), connect(follower)
+    found = []
+    for _ in range(int(count)):
+        row = writer.execute("INSERT INTO t(x) VALUES ('lag')").lastrowid
+        start = time.perf_counter()
+        while reader.execute("SELECT max(id) FROM t").fetchone()[0] < row:
+            if time.perf_counter() - start > 10:
+                raise SystemExit("the reader never saw the row")
+        found.append(time.perf_counter() - start)
+        time.sleep(0.01)
+    return found
+
+
+def prepare(database):
+    """The tables, in WAL mode, and rows to read."""
+    connection = connect(database)
+    connection.execute("PRAGMA journal_mode = wal")
+    connection.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, x TEXT)")
+    connection.execute("CREATE TABLE big(id INTEGER PRIMARY KEY, x TEXT)")
+    connection.execute("BEGIN")
+    rows = ((number, f"{number:0100}") for number in range(ROWS))
+    connection.executemany("INSERT INTO big VALUES (?, ?)", rows)
+    connection.execute("COMMIT")
+
+
+if __name__ == "__main__":
+    print(json.dumps(globals()[sys.argv[1]](*sys.argv[2:])))

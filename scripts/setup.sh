@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Installs what the other targets need, by ordinary package clients. Idempotent; says what it does
+# and nothing when all is there.
+#
+#   scripts/setup.sh PART...
+#     system  what the daemon and its tests use: FUSE, SQLite, Python, nft, a C compiler
+#     rust    the toolchain of rust-toolchain.toml with rustfmt and clippy
+#     python  .venv with tests/requirements.txt
+#     go      Go, for the test that exchanges LTX files with the Go module; done without if it fails
+#     deny    cargo-deny in target/tools; some minutes when it is built for the first time
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+CARGO_DENY=0.20.2
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() {
+    printf 'setup: %s\n' "$*" >&2
+    exit 1
+}
+
+# Debian's package for each thing that is looked for: a command, or a Python module.
+system_missing() {
+    local pair
+    for pair in fusermount3:fuse3 sqlite3:sqlite3 python3:python3 nft:nftables ip:iproute2 \
+        pkg-config:pkg-config cc:build-essential; do
+        PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || echo "${pair#*:}"
+    done
+    if ! command -v uv >/dev/null && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+        echo python3-venv
+    fi
+}
+
+setup_system() {
+    local missing
+    mapfile -t missing < <(system_missing)
+    if ((${#missing[@]} > 0)); then
+        if ! command -v apt-get >/dev/null || [[ $(id -u) != 0 ]]; then
+            fail "missing: ${missing[*]} (Debian's names). Install them, or run this as root on Debian."
+        fi
+        say "apt-get install ${missing[*]}"
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+            "${missing[@]}" >/dev/null
+    fi
+    [[ -e /dev/fuse ]] || say "no /dev/fuse: tests that mount will be skipped, and demo and bench fail"
+}
+
+setup_rust() {
+    command -v cargo >/dev/null ||
+        fail "no cargo. Install Rust by rustup, or your system's package of Rust 1.95 or later."
+    # rustup reads rust-toolchain.toml and installs what is missing when a tool is first called.
+    if ! cargo fmt --version >/dev/null 2>&1 || ! cargo clippy --version >/dev/null 2>&1; then
+        command -v rustup >/dev/null || fail "no rustfmt or clippy, and no rustup to install them"
+        say "rustup component add rustfmt clippy"
+        rustup component add rustfmt clippy
+    fi
+}
+
+setup_python() {
+    local wanted
+    wanted=$(sha256sum <tests/requirements.txt)
+    [[ -x .venv/bin/python && $(cat .venv/.requirements 2>/dev/null) == "$wanted" ]] && return
+    say "making .venv with tests/requirements.txt"
+    if command -v uv >/dev/null; then
+        uv venv --quiet --allow-existing .venv
+        uv pip install --quiet --python .venv/bin/python -r tests/requirements.txt
+    else
+        python3 -m venv .venv
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+            -r tests/requirements.txt
+    fi
+    printf '%s\n' "$wanted" >.venv/.requirements
+}
+
+setup_go() {
+    command -v go >/dev/null && return
+    if command -v apt-get >/dev/null && [[ $(id -u) == 0 ]]; then
+        say "apt-get install golang-go"
+        apt-get update -qq || true
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends golang-go \
+            >/dev/null && return
+    fi
+    say "no Go: the test that exchanges LTX files with the Go module will be skipped"
+}
+
+setup_deny() {
+    local found
+    found=$(target/tools/bin/cargo-deny --version 2>/dev/null || true)
+    [[ $found == "cargo-deny $CARGO_DENY" ]] && return
+    say "building cargo-deny $CARGO_DENY into target/tools (some minutes, once)"
+    cargo install --quiet --locked --root target/tools --version "$CARGO_DENY" cargo-deny
+}
+
+(($# > 0)) || set -- system rust python go deny
+for part in "$@"; do
+    case $part in
+    system | rust | python | go | deny) "setup_$part" ;;
+    *) fail "there is no part '$part'; see the head of this file" ;;
+    esac
+done

@@ -1,0 +1,264 @@
+#!/usr/bin/env python3
+"""Runs the steps of `make lint`, `make test` and `make torture`, and counts what they did.
+
+Each step's output goes to target/test-logs/STEP.log. At the end: one table, the reasons of what
+was skipped, and the line `N passed, N failed, N skipped`. The exit code is 1 if anything failed.
+Standard library only: it runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOGS = ROOT / "target" / "test-logs"
+VENV = ROOT / ".venv" / "bin"
+CARGO_DENY = ROOT / "target" / "tools" / "bin" / "cargo-deny"
+
+# A step that says nothing for so many seconds is reported as running still.
+HEARTBEAT = 30.0
+
+PYTHON_FOLDERS = ["tests", "demo", "bench", "scripts"]
+
+
+@dataclass
+class Counts:
+    """What a step did. A lint is one; a test run is as many as it had tests."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Step:
+    """Commands, one after the other, and how to count them."""
+
+    name: str
+    commands: list[list[str]]
+    count: Callable[[Path, bool], Counts]
+    environment: dict[str, str] = field(default_factory=dict)
+    # Why it is not run; empty: it is.
+    skip: str = ""
+
+
+def count_one(_log: Path, good: bool) -> Counts:
+    return Counts(passed=1) if good else Counts(failed=1)
+
+
+def count_cargo(log: Path, good: bool) -> Counts:
+    """`test result:` lines. A test that prints `SKIPPED name: reason` did not do its work, and an
+    ignored one is left to `make torture`."""
+    text = log.read_text(errors="replace")
+    counts = Counts()
+    for passed, failed, ignored in re.findall(
+        r"^test result: \S+ (\d+) passed; (\d+) failed; (\d+) ignored", text, re.MULTILINE
+    ):
+        counts.passed += int(passed)
+        counts.failed += int(failed)
+        counts.skipped += int(ignored)
+    counts.reasons += [
+        f"{name}: ignored here; make torture runs it"
+        for name in re.findall(r"^test (.+?) \.\.\. ignored", text, re.MULTILINE)
+    ]
+    for name, reason in re.findall(r"^SKIPPED (.+?): (.+)$", text, re.MULTILINE):
+        counts.passed -= 1
+        counts.skipped += 1
+        counts.reasons.append(f"{name}: {reason}")
+    if not good and counts.failed == 0:
+        counts.failed = 1
+    return counts
+
+
+def count_pytest(log: Path, good: bool) -> Counts:
+    counts = Counts()
+    report = log.with_suffix(".xml")
+    if report.exists():
+        for case in ElementTree.parse(report).iter("testcase"):
+            skipped = case.find("skipped")
+            if case.find("failure") is not None or case.find("error") is not None:
+                counts.failed += 1
+            elif skipped is not None:
+                counts.skipped += 1
+                counts.reasons.append(f"{case.get('name')}: {skipped.get('message')}")
+            else:
+                counts.passed += 1
+    if not good and counts.failed == 0:
+        counts.failed = 1
+    return counts
+
+
+def git_files(*patterns: str) -> list[str]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return listed.stdout.split()
+
+
+def lint_steps() -> list[Step]:
+    python = [folder for folder in PYTHON_FOLDERS if (ROOT / folder).is_dir()]
+    ruff = str(VENV / "ruff")
+    steps = [
+        Step("fmt", [["cargo", "fmt", "--check", "--", "--color", "never"]], count_one),
+        Step("clippy", [["cargo", "clippy", "--all-targets", "--", "-D", "warnings"]], count_one),
+        Step(
+            "deny",
+            [
+                ["cargo", "fetch", "--locked"],
+                [str(CARGO_DENY), "--offline", "check", "bans", "licenses", "sources"],
+            ],
+            count_one,
+        ),
+        Step("ruff check", [[ruff, "check", *python]], count_one),
+        Step("ruff format", [[ruff, "format", "--check", *python]], count_one),
+        Step(
+            "shellcheck",
+            [[str(VENV / "shellcheck"), *git_files("*.sh", ".ci/run")]],
+            count_one,
+        ),
+    ]
+    nix = git_files("*.nix")
+    if nix:
+        step = Step("nix", [["nix-instantiate", "--parse", *nix]], count_one)
+        if not have("nix-instantiate"):
+            step.skip = "no nix on this machine"
+        steps.append(step)
+    return steps
+
+
+def cargo_step(*options: str) -> Step:
+    command = ["cargo", "test", "--locked", "--no-fail-fast", "--", "--show-output", *options]
+    return Step("cargo test", [command], count_cargo)
+
+
+def cluster_step(**environment: str) -> list[Step]:
+    """Whole clusters of real processes; there from the harness on."""
+    if not (ROOT / "tests" / "cluster").is_dir():
+        return []
+    report = f"--junitxml={LOGS / 'cluster.xml'}"
+    commands = [
+        ["cargo", "build", "--locked"],
+        [str(VENV / "pytest"), "-q", "-ra", report, "tests/cluster"],
+    ]
+    return [Step("cluster", commands, count_pytest, environment)]
+
+
+def torture_steps(part: str) -> list[Step]:
+    parts = {
+        "rust": lambda: [cargo_step("--ignored")],
+        "cluster": lambda: cluster_step(LITEFS_PY_SLOW="1"),
+    }
+    if part and part not in parts:
+        sys.exit(f"there is no part {part!r}; parts: {', '.join(parts)}")
+    return [step for name in ([part] if part else parts) for step in parts[name]()]
+
+
+def have(program: str) -> bool:
+    return any(
+        os.access(Path(folder) / program, os.X_OK) for folder in os.get_exec_path() if folder
+    )
+
+
+def run(step: Step, log: Path) -> bool:
+    """Runs a step's commands into its log; says now and then that it lives."""
+    environment = {**os.environ, "CARGO_TERM_COLOR": "never", **step.environment}
+    with log.open("wb") as output:
+        for command in step.commands:
+            output.write(f"$ {' '.join(command)}\n".encode())
+            output.flush()
+            try:
+                process = subprocess.Popen(
+                    command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+                )
+            except OSError as error:
+                output.write(f"cannot run {command[0]}: {error}\n".encode())
+                return False
+            done = threading.Event()
+            threading.Thread(target=heartbeat, args=(log, done), daemon=True).start()
+            try:
+                code = process.wait()
+            finally:
+                done.set()
+            if code != 0:
+                output.write(f"exit code {code}\n".encode())
+                return False
+    return True
+
+
+def heartbeat(log: Path, done: threading.Event) -> None:
+    while not done.wait(HEARTBEAT):
+        print(f"      … {last_lines(log, 1).strip()[:90]}", flush=True)
+
+
+def last_lines(log: Path, number: int) -> str:
+    return "\n".join(log.read_text(errors="replace").rstrip().split("\n")[-number:])
+
+
+def main() -> int:
+    what, part = [*sys.argv[1:], "", ""][:2]
+    plans: dict[str, Callable[[], list[Step]]] = {
+        "lint": lint_steps,
+        "test": lambda: [*lint_steps(), cargo_step(), *cluster_step()],
+        "torture": lambda: torture_steps(part),
+    }
+    if what not in plans:
+        sys.exit(f"usage: {sys.argv[0]} {'|'.join(plans)} [part]")
+    LOGS.mkdir(parents=True, exist_ok=True)
+    for old in LOGS.iterdir():
+        old.unlink()
+
+    rows: list[tuple[str, Counts, float]] = []
+    for step in plans[what]():
+        print(f"{step.name:<12}", end=" ", flush=True)
+        if step.skip:
+            print(f"skipped: {step.skip}")
+            rows.append((step.name, Counts(skipped=1, reasons=[f"{step.name}: {step.skip}"]), 0.0))
+            continue
+        log = LOGS / f"{step.name.replace(' ', '-')}.log"
+        began = time.monotonic()
+        print("…", flush=True)
+        good = run(step, log)
+        seconds = time.monotonic() - began
+        counts = step.count(log, good)
+        rows.append((step.name, counts, seconds))
+        if counts.failed:
+            print(f"{step.name:<12} FAILED after {seconds:.0f} s; the end of {log}:")
+            print(last_lines(log, 40))
+        else:
+            print(f"{step.name:<12} passed, {seconds:.0f} s", flush=True)
+    return report(rows)
+
+
+def report(rows: list[tuple[str, Counts, float]]) -> int:
+    total = Counts()
+    print(f"\n{'step':<12} {'passed':>7} {'failed':>7} {'skipped':>8} {'seconds':>8}")
+    for name, counts, seconds in rows:
+        print(
+            f"{name:<12} {counts.passed:>7} {counts.failed:>7} {counts.skipped:>8} {seconds:>8.1f}"
+        )
+        total.passed += counts.passed
+        total.failed += counts.failed
+        total.skipped += counts.skipped
+        total.reasons += counts.reasons
+    for reason in total.reasons:
+        print(f"skipped  {reason}")
+    print(f"\n{total.passed} passed, {total.failed} failed, {total.skipped} skipped")
+    return 1 if total.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

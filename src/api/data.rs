@@ -1,0 +1,16 @@
+//! What the cluster and its databases look like from here.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+
+use crate::core::engine::{DatabaseStatus, Engine, Status};
+
+pub(super) async fn cluster(State(engine): State<Arc<dyn Engine>>) -> Json<Status> {
+    Json(engine.status())
+}
+
+pub(super) async fn databases(State(engine): State<Arc<dyn Engine>>) -> Json<Vec<DatabaseStatus>> {
+    Json(engine.databases())
+}

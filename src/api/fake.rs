@@ -1,0 +1,124 @@
+//! An engine for tests: what it says is set, what it is asked is kept.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::core::engine::{
+    BarrierPassed, DatabaseStatus, Engine, JournalMode, Latency, Later, MemberRole, MemberStatus,
+    Metrics, Quorum, RaftRole, Role, Status, Switchover, SwitchoverError, Unavailable,
+};
+use crate::core::{Checksum, DatabaseName, Incarnation, NodeId, Position, Txid};
+
+pub(crate) struct FakeEngine {
+    pub status: Mutex<Status>,
+    pub barrier: Mutex<Result<BarrierPassed, Unavailable>>,
+    pub switchover: Mutex<Result<Switchover, SwitchoverError>>,
+    /// How long barriers and switchovers take.
+    pub takes: Mutex<Duration>,
+    /// Barriers begun.
+    pub begun: AtomicU32,
+    /// The switchovers asked for.
+    pub asked: Mutex<Vec<(Option<String>, Duration)>>,
+}
+
+impl Default for FakeEngine {
+    fn default() -> Self {
+        Self {
+            status: Mutex::new(primary()),
+            barrier: Mutex::new(Ok(BarrierPassed { index: 42 })),
+            switchover: Mutex::new(Ok(Switchover::Done { leader: "n2".into() })),
+            takes: Mutex::default(),
+            begun: AtomicU32::new(0),
+            asked: Mutex::default(),
+        }
+    }
+}
+
+impl FakeEngine {
+    pub fn change(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut self.status.lock().unwrap());
+    }
+}
+
+fn primary() -> Status {
+    let member = |id, role| MemberStatus {
+        id: NodeId(id),
+        name: format!("n{id}"),
+        address: format!("10.0.0.{id}:4321"),
+        role,
+        reachable: true,
+        matched: Some(120),
+        lag: Some(0),
+    };
+    Status {
+        cluster: "app".into(),
+        id: NodeId(1),
+        name: "n1".into(),
+        version: "0.1.0".into(),
+        uptime_seconds: 3725,
+        role: Role::Primary,
+        raft_role: RaftRole::Leader,
+        term: 7,
+        leader: Some("n1".into()),
+        quorum: Quorum { ok: true, age_ms: Some(12) },
+        applied_index: 120,
+        committed_index: 120,
+        lag_ms: Some(0),
+        serving: true,
+        not_ready: Vec::new(),
+        stuck: None,
+        members: vec![member(1, MemberRole::Leader), member(2, MemberRole::Voter)],
+    }
+}
+
+impl Engine for FakeEngine {
+    fn status(&self) -> Status {
+        self.status.lock().unwrap().clone()
+    }
+
+    fn databases(&self) -> Vec<DatabaseStatus> {
+        vec![DatabaseStatus {
+            name: DatabaseName::new("app.db").unwrap(),
+            incarnation: Incarnation(3),
+            position: Position { txid: Txid(31), checksum: Checksum(Checksum::FLAG) },
+            page_size: 4096,
+            pages: 12,
+            journal: JournalMode::Wal,
+            wal_bytes: 8272,
+            write_lock: Some("n2".into()),
+            waiting: 1,
+        }]
+    }
+
+    fn metrics(&self) -> Metrics {
+        let commit_latency =
+            Latency { count: 10, sum_seconds: 0.5, buckets: vec![(0.001, 4), (0.01, 5)] };
+        Metrics { committed: 9, indeterminate: 1, commit_latency, ..Metrics::default() }
+    }
+
+    fn barrier(&self, timeout: Duration) -> Later<'_, Result<BarrierPassed, Unavailable>> {
+        Box::pin(async move {
+            self.begun.fetch_add(1, Ordering::Relaxed);
+            let takes = *self.takes.lock().unwrap();
+            tokio::time::sleep(takes.min(timeout)).await;
+            if takes > timeout {
+                return Err(Unavailable(format!("not caught up within {timeout:?}")));
+            }
+            self.barrier.lock().unwrap().clone()
+        })
+    }
+
+    fn switchover(
+        &self,
+        to: Option<String>,
+        timeout: Duration,
+    ) -> Later<'_, Result<Switchover, SwitchoverError>> {
+        Box::pin(async move {
+            self.asked.lock().unwrap().push((to, timeout));
+            let takes = *self.takes.lock().unwrap();
+            tokio::time::sleep(takes).await;
+            self.switchover.lock().unwrap().clone()
+        })
+    }
+}

@@ -1,0 +1,41 @@
+//! What a node says about itself: to the journal, or as lines on standard error.
+
+use std::os::unix::fs::MetadataExt;
+
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::{Exit, Failure};
+use crate::core::config::{LogFormat, LogLevel, LogSettings};
+
+/// Begins to write messages.
+pub(super) fn init(settings: &LogSettings) -> Result<(), Failure> {
+    let level = match settings.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let registry = tracing_subscriber::registry().with(level);
+    let text = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let journal = match settings.format {
+        LogFormat::Auto if stderr_is_the_journal() => tracing_journald::layer().ok(),
+        _ => None,
+    };
+    let begun = match (journal, settings.format) {
+        (Some(journal), _) => registry.with(journal).try_init(),
+        (None, LogFormat::Json) => registry.with(text.json()).try_init(),
+        (None, _) => registry.with(text).try_init(),
+    };
+    begun.map_err(|error| Failure::new(Exit::Software, format!("cannot begin the log: {error}")))
+}
+
+/// systemd.exec(5): `$JOURNAL_STREAM` holds the device and inode of the journal's end of standard
+/// error; it is inherited by processes whose standard error is another, so they are compared.
+fn stderr_is_the_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    let Ok(file) = std::fs::metadata("/proc/self/fd/2") else { return false };
+    stream == format!("{}:{}", file.dev(), file.ino())
+}

@@ -1,0 +1,87 @@
+//! The command line: one file a subcommand.
+//!
+//! What asks a running node does so over its HTTP API, by the Unix socket that its configuration
+//! names, or by a URL. Errors are one line: what, on what, what to do; exit codes are those of
+//! sysexits(3).
+//!
+//! Knows of the node's public face, the configuration and the HTTP API.
+
+use clap::{Parser, Subcommand};
+
+mod barrier;
+mod client;
+mod config;
+mod databases;
+mod dev;
+mod failure;
+mod logging;
+pub mod node;
+mod output;
+mod status;
+mod switchover;
+mod target;
+
+#[cfg(test)]
+mod tests;
+
+pub use failure::{Exit, Failure};
+
+/// Where the configuration is when nothing else is said.
+pub(crate) const CONFIG_PATH: &str = "/etc/litefs-py/config.yml";
+
+/// SQLite on more than one machine.
+#[derive(Debug, Parser)]
+#[command(name = "litefs-py", version, about, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node, until it is told to stop.
+    Node(node::Args),
+    /// Run a cluster of several nodes on this machine, to try things out.
+    Dev(dev::Args),
+    /// Show this node, and the cluster as it sees it.
+    Status(status::Args),
+    /// List the databases with their positions.
+    Databases(databases::Args),
+    /// Hand the leadership over to another node; nothing fails.
+    Switchover(switchover::Args),
+    /// Wait until this node shows all that was committed before now.
+    Barrier(barrier::Args),
+    /// Check or show a configuration file.
+    Config(config::Args),
+    /// What `dev` runs a node by: dies with its parent.
+    #[command(name = "dev-child", hide = true)]
+    DevChild(dev::ChildArgs),
+}
+
+impl Cli {
+    /// Does what was asked for.
+    ///
+    /// # Errors
+    /// What failed, and the exit code for it.
+    pub fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Node(args) => node::run(&args, crate::node::run),
+            Command::Dev(args) => dev::run(&args),
+            Command::Status(args) => status::run(&args),
+            Command::Databases(args) => databases::run(&args),
+            Command::Switchover(args) => switchover::run(&args),
+            Command::Barrier(args) => barrier::run(&args),
+            Command::Config(args) => config::run(&args),
+            Command::DevChild(args) => Err(dev::run_child(&args)),
+        }
+    }
+}
+
+/// Runs what waits for a node, on this thread alone.
+fn block_on<T>(task: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::OsError, format!("cannot start: {error}")))?
+        .block_on(task)
+}

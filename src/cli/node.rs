@@ -1,0 +1,33 @@
+//! `litefs-py node`: runs a node until it is told to stop.
+
+use std::fmt::Display;
+use std::path::PathBuf;
+
+use super::target::load_config;
+use super::{CONFIG_PATH, Exit, Failure, logging};
+use crate::core::config::Config;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The node's configuration.
+    #[arg(long, value_name = "FILE", default_value = CONFIG_PATH, env = "LITEFS_PY_CONFIG")]
+    config: PathBuf,
+}
+
+/// Loads the configuration, begins the log, and runs `node` to its end.
+///
+/// # Errors
+/// A wrong configuration (exit code 78), or what ended the node.
+pub fn run<E: Display, F: Future<Output = Result<(), E>>>(
+    args: &Args,
+    node: impl FnOnce(Config) -> F,
+) -> Result<(), Failure> {
+    let config = load_config(&args.config)?;
+    logging::init(&config.log)?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::OsError, format!("cannot start: {error}")))?
+        .block_on(node(config))
+        .map_err(|error| Failure::new(Exit::Software, format!("the node ended: {error}")))
+}

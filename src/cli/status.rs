@@ -1,0 +1,98 @@
+//! `litefs-py status`: this node, and the cluster as it sees it.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::output::{json, or_dash, print, table, time};
+use super::target::Target;
+use super::{Failure, block_on};
+use crate::core::engine::{MemberRole, Role, Status};
+
+/// Between two looks of `--watch`.
+const WATCH_PAUSE: Duration = Duration::from_secs(1);
+
+/// Clears the terminal and goes to its top (ECMA-48: ED, CUP).
+const CLEAR: &str = "\x1b[2J\x1b[H";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// Print JSON; with --watch, one document each second.
+    #[arg(long)]
+    json: bool,
+    /// Look again every second, until interrupted.
+    #[arg(long)]
+    watch: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    block_on(async {
+        loop {
+            let shown = look(args).await;
+            match (args.watch, shown) {
+                (false, shown) => return print(&shown?),
+                (true, Ok(shown)) if args.json => print(&shown)?,
+                (true, Ok(shown)) => print(&format!("{CLEAR}{shown}"))?,
+                // Whoever watches wants to see it come back.
+                (true, Err(failure)) => print(&format!("{CLEAR}{failure}\n"))?,
+            }
+            tokio::time::sleep(WATCH_PAUSE).await;
+        }
+    })
+}
+
+pub(super) async fn look(args: &Args) -> Result<String, Failure> {
+    let status: Status = args.target.client().await?.get("/cluster").await?;
+    if args.json { json(&status) } else { Ok(text(&status)) }
+}
+
+fn text(status: &Status) -> String {
+    let role = match status.role {
+        Role::Primary => "primary",
+        Role::Replica => "replica",
+    };
+    let quorum = match (status.quorum.ok, status.quorum.age_ms) {
+        (true, Some(age)) => format!("quorum ok ({age} ms ago)"),
+        (true, None) => "quorum ok".to_owned(),
+        (false, Some(age)) => format!("no quorum for {}", time(age / 1000)),
+        (false, None) => "no quorum yet".to_owned(),
+    };
+    let mut text = format!(
+        "cluster {}, node {}: {role}, term {}, {quorum}, applied {} of {}, lag {}, up {}\n",
+        status.cluster,
+        status.name,
+        status.term,
+        status.applied_index,
+        status.committed_index,
+        status.lag_ms.map_or_else(|| "unknown".to_owned(), |lag| format!("{lag} ms")),
+        time(status.uptime_seconds),
+    );
+    if !status.serving {
+        text.push_str("not serving the databases\n");
+    }
+    for reason in status.stuck.iter().chain(&status.not_ready) {
+        let _ = writeln!(text, "not ready: {reason}");
+    }
+    text.push('\n');
+    let rows: Vec<_> = status
+        .members
+        .iter()
+        .map(|member| {
+            let role = match member.role {
+                MemberRole::Leader => "leader",
+                MemberRole::Voter => "voter",
+                MemberRole::Learner => "learner",
+            };
+            [
+                member.name.clone(),
+                role.to_owned(),
+                if member.reachable { "reachable" } else { "unreachable" }.to_owned(),
+                member.address.clone(),
+                or_dash(member.matched),
+                or_dash(member.lag),
+            ]
+        })
+        .collect();
+    text + &table(["NAME", "ROLE", "STATE", "ADDRESS", ">MATCHED", ">LAG"], &rows)
+}

@@ -1,0 +1,191 @@
+//! The state as bytes, for snapshots and for the file beside the log.
+//!
+//! Eight bytes of magic, then big-endian the version (4 bytes) and the CRC-32C of what follows
+//! (4 bytes); then the state as postcard. A version is never changed after a release: another
+//! shape of the state is another version, with a function that makes the present one of it.
+
+use super::State;
+
+/// "litefs-py cluster state".
+const MAGIC: [u8; 8] = *b"LFSPYCST";
+const VERSION: u32 = 1;
+const HEADER: usize = 16;
+
+/// Why bytes are no state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    #[error("not a cluster state: {0} bytes are too few")]
+    Short(usize),
+    #[error("not a cluster state: it begins with other bytes than one does")]
+    Magic,
+    #[error(
+        "the cluster state is of version {0}, and this program knows version {VERSION}; \
+         use the version of litefs-py that wrote it, or a later one"
+    )]
+    Version(u32),
+    #[error("the cluster state is damaged: its checksum is {found:08x}, {expected:08x} was noted")]
+    Checksum { expected: u32, found: u32 },
+    #[error("the cluster state cannot be read, though its checksum is right: {0}")]
+    Content(String),
+}
+
+impl State {
+    /// This state as bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::from(MAGIC);
+        bytes.extend(VERSION.to_be_bytes());
+        bytes.extend([0; 4]);
+        // Into memory, and every map knows its length: there is no error that this could give. If
+        // there were, the empty bytes would be refused by `decode`.
+        let mut bytes = postcard::to_extend(self, bytes).unwrap_or_default();
+        let crc = crc_fast::crc32_iscsi(bytes.get(HEADER..).unwrap_or_default());
+        if let Some(place) = bytes.get_mut(12..HEADER) {
+            place.copy_from_slice(&crc.to_be_bytes());
+        }
+        bytes
+    }
+
+    /// The state that [`Self::encode`] made these bytes of.
+    ///
+    /// # Errors
+    /// The bytes are none, are of another version, or are damaged.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let short = || DecodeError::Short(bytes.len());
+        let (magic, rest) = bytes.split_first_chunk::<8>().ok_or_else(short)?;
+        let (version, rest) = rest.split_first_chunk::<4>().ok_or_else(short)?;
+        let (crc, body) = rest.split_first_chunk::<4>().ok_or_else(short)?;
+        if *magic != MAGIC {
+            return Err(DecodeError::Magic);
+        }
+        let version = u32::from_be_bytes(*version);
+        if version != VERSION {
+            return Err(DecodeError::Version(version));
+        }
+        let (expected, found) = (u32::from_be_bytes(*crc), crc_fast::crc32_iscsi(body));
+        if found != expected {
+            return Err(DecodeError::Checksum { expected, found });
+        }
+        let (state, rest) = postcard::take_from_bytes::<State>(body)
+            .map_err(|error| DecodeError::Content(error.to_string()))?;
+        if !rest.is_empty() {
+            return Err(DecodeError::Content(format!("{} bytes are left over", rest.len())));
+        }
+        if !state.is_consistent() {
+            return Err(DecodeError::Content("its parts contradict each other".into()));
+        }
+        Ok(state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cluster::{Command, Commit, Payload};
+    use crate::core::{
+        Boot, Checksum, DatabaseName, EntryId, NodeId, Position, TransactionId, Txid,
+    };
+
+    fn state() -> State {
+        let mut state = State::default();
+        let id = |sequence| TransactionId { node: NodeId(2), boot: Boot(3), sequence };
+        state.apply(
+            EntryId { term: 4, index: 300 },
+            &Command::Commit(Commit {
+                id: id(1),
+                database: DatabaseName::new("app.db").unwrap(),
+                incarnation: None,
+                base: Position::EMPTY,
+                new: Position { txid: Txid(1), checksum: Checksum(Checksum::FLAG | 5) },
+                page_size: 4096,
+                pages: 2,
+                payload: Payload::Inline(Bytes::new()),
+            }),
+        );
+        state.apply(EntryId { term: 4, index: 301 }, &Command::Abandon { id: id(2) });
+        state
+    }
+
+    /// With a right checksum over whatever the content is.
+    fn sealed(body: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::from(MAGIC);
+        bytes.extend(VERSION.to_be_bytes());
+        bytes.extend(crc_fast::crc32_iscsi(body).to_be_bytes());
+        bytes.extend(body);
+        bytes
+    }
+
+    /// Bytes that a release wrote must be read by every later one. If this fails, the shape of
+    /// the state changed: raise VERSION, and keep the reader of this one.
+    #[test]
+    fn version_1_is_what_it_was() {
+        assert_eq!(State::decode(&VERSION_1), Ok(state()));
+        assert_eq!(state().encode(), VERSION_1);
+    }
+    #[rustfmt::skip]
+    const VERSION_1: [u8; 59] = [
+        0x4c, 0x46, 0x53, 0x50, 0x59, 0x43, 0x53, 0x54, 0x00, 0x00, 0x00, 0x01, 0xb3, 0x66, 0xff, 0x96,
+        0x01, 0x06, 0x61, 0x70, 0x70, 0x2e, 0x64, 0x62, 0xac, 0x02, 0x01, 0x85, 0x80, 0x80, 0x80, 0x80,
+        0x80, 0x80, 0x80, 0x80, 0x01, 0x80, 0x20, 0x02, 0xac, 0x02, 0x01, 0x02, 0x02, 0x03, 0x01, 0x00,
+        0xac, 0x02, 0xac, 0x02, 0x03, 0x02, 0x01, 0x03, 0x04, 0xad, 0x02,
+    ];
+
+    #[test]
+    fn other_bytes_are_refused_with_the_reason() {
+        let good = state().encode();
+        assert_eq!(State::decode(&good), Ok(state()));
+        assert_eq!(State::decode(&good[..15]), Err(DecodeError::Short(15)));
+        let mut bytes = good.clone();
+        bytes[0] = b'X';
+        assert_eq!(State::decode(&bytes), Err(DecodeError::Magic));
+        let mut bytes = good.clone();
+        bytes[11] = 2;
+        assert_eq!(State::decode(&bytes), Err(DecodeError::Version(2)));
+
+        let mut body = good[HEADER..].to_vec();
+        body.push(0);
+        assert!(matches!(State::decode(&sealed(&body)), Err(DecodeError::Content(_))));
+        // A map of 2^63 entries, of which none is there.
+        let huge = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+        assert!(matches!(State::decode(&sealed(&huge)), Err(DecodeError::Content(_))));
+        // The database's last entry lies beyond the last that was applied.
+        let mut body = good[HEADER..].to_vec();
+        let end = body.len() - 2;
+        body[end] = 0;
+        body.truncate(end + 1);
+        assert!(matches!(State::decode(&sealed(&body)), Err(DecodeError::Content(_))));
+    }
+
+    #[test]
+    fn every_damaged_bit_and_every_cut_is_noticed() {
+        let good = state().encode();
+        for bit in 0..good.len() * 8 {
+            let mut bytes = good.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(State::decode(&bytes).is_err(), "bit {bit}");
+        }
+        for len in 0..good.len() {
+            assert!(State::decode(&good[..len]).is_err(), "cut at {len}");
+        }
+    }
+
+    proptest! {
+        /// No content makes it panic, and what it takes is encoded back to what means the same.
+        #[test]
+        fn any_content_is_an_error_or_a_state(
+            body in prop::collection::vec(any::<u8>(), 0..200),
+            change in any::<(prop::sample::Index, u8)>(),
+        ) {
+            let mut near = state().encode()[HEADER..].to_vec();
+            *change.0.get_mut(&mut near) = change.1;
+            for content in [body, near] {
+                if let Ok(state) = State::decode(&sealed(&content)) {
+                    prop_assert_eq!(State::decode(&state.encode()), Ok(state));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Applies to this node's files what other nodes committed.
+//!
+//! Rule 1: a database is changed here only while the daemon itself holds its write lock. An
+//! application that holds it while another's commit arrives has lost the cluster's lock: it is
+//! doomed, its own commit would be refused anyway, and nothing is applied beneath it.
+
+use std::fs::File;
+use std::io::{BufReader, Cursor, Read};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::cluster_lock::ClusterLock;
+use super::counters::count;
+use super::database::{Database, Later, SHARED_RANGE, State};
+use super::hold::{APPLIER, Phase};
+use super::lock;
+use crate::cluster::Payload;
+use crate::core::ports::{ByteRange, LockFile, LockKind};
+use crate::core::{EntryId, Incarnation, Position};
+use crate::sqlite::locks;
+use crate::store::{JournalMode, StoreError};
+
+/// A committed transaction that this node's files do not hold yet.
+pub struct Queued {
+    pub entry: EntryId,
+    pub incarnation: Incarnation,
+    pub new: Position,
+    pub payload: Payload,
+}
+
+/// The daemon's write lock is held for a snapshot.
+pub struct Installing {
+    /// Applications may have the database open.
+    pub serving: bool,
+}
+
+impl Database {
+    /// The next entry of the log for this database, another's. Never waits.
+    pub fn enqueue(self: &Arc<Self>, queued: Queued) {
+        let mut later = Later::default();
+        let mut state = lock(&self.state);
+        // Somebody else committed: whatever this node thought it held, it does not.
+        state.cluster = ClusterLock::None;
+        state.wrote_here = false;
+        if let Some(hold) = state.hold.as_mut()
+            && matches!(hold.phase, Phase::Open)
+        {
+            hold.phase = Phase::Doomed;
+            count(&self.shared.counters.doomed);
+            tracing::warn!(
+                database = %self.name, pid = hold.pid,
+                "another node committed while this application held the write lock; its \
+                 transaction will fail and can be repeated"
+            );
+        }
+        state.queue.push_back(queued);
+        later.pump = !state.pumping;
+        drop(state);
+        later.run(self);
+    }
+
+    /// Applies what is queued, if nobody is in the way. One thread at a time; whoever is in the way
+    /// calls again when it is gone.
+    pub(super) fn pump(self: &Arc<Self>) {
+        loop {
+            let queued = {
+                let mut state = lock(&self.state);
+                if state.pumping || state.deleted || !self.lock_to_apply(&mut state) {
+                    return;
+                }
+                let Some(queued) = state.queue.pop_front() else {
+                    self.unlock_applied(&mut state);
+                    return;
+                };
+                state.pumping = true;
+                queued
+            };
+            if let Err(error) = self.apply_one(&queued) {
+                self.stop_after_quorum("applying", &error);
+            }
+            count(&self.shared.counters.applied);
+            let mut later = Later::default();
+            let mut state = lock(&self.state);
+            state.pumping = false;
+            state.incarnation = Some(queued.incarnation);
+            state.visible = queued.entry.index;
+            self.unlock_applied(&mut state);
+            later.checkpoint = self.wants_checkpoint();
+            self.after_release(&mut state, &mut later);
+            later.pump = false;
+            drop(state);
+            later.run(self);
+        }
+    }
+
+    /// Takes the daemon's own write lock for applying.
+    fn lock_to_apply(&self, state: &mut State) -> bool {
+        !state.queue.is_empty() && state.hold.is_none() && self.take_apply_locks(state)
+    }
+
+    fn take_apply_locks(&self, state: &mut State) -> bool {
+        let mut take = |file: LockFile, range: ByteRange| {
+            state.table_mut(file).try_lock(APPLIER, 0, range, LockKind::Exclusive).is_ok()
+        };
+        match self.mode() {
+            JournalMode::Wal => take(LockFile::Shm, byte(locks::WRITE)),
+            // PENDING keeps new readers out until those there are gone; it stays when they are not.
+            JournalMode::Rollback => {
+                take(LockFile::Database, byte(locks::PENDING))
+                    && take(LockFile::Database, byte(locks::RESERVED))
+                    && take(LockFile::Database, SHARED_RANGE)
+            }
+        }
+    }
+
+    fn unlock_applied(&self, state: &mut State) {
+        let all = ByteRange { start: 0, end: u64::MAX };
+        state.shm_locks.unlock(APPLIER, all);
+        state.db_locks.unlock(APPLIER, all);
+    }
+
+    fn apply_one(&self, queued: &Queued) -> Result<(), StoreError> {
+        let reader = self.open_payload(&queued.payload)?;
+        let serving = lock(&self.state).serving;
+        if serving && self.mode() == JournalMode::Wal {
+            self.store.append(reader, queued.entry)?;
+        } else {
+            self.store.apply_in_place(reader, queued.entry)?;
+            self.mode_may_have_changed()?;
+        }
+        let found = self.store.head();
+        if found != queued.new {
+            return Err(StoreError::Diverged {
+                name: self.name.clone(),
+                what: "what an entry of the log leads to",
+                expected: queued.new,
+                found,
+            });
+        }
+        Ok(())
+    }
+
+    /// The LTX file of a transaction, wherever it travels.
+    pub(super) fn open_payload(
+        &self,
+        payload: &Payload,
+    ) -> Result<Box<dyn Read + Send>, StoreError> {
+        match payload {
+            Payload::Inline(bytes) => Ok(Box::new(Cursor::new(bytes.clone()))),
+            Payload::Staged { sha256, .. } => {
+                let path = self.shared.staged_path(sha256);
+                let file = File::open(&path).map_err(|source| StoreError::Io {
+                    what: "opening a staged transaction",
+                    path,
+                    source,
+                })?;
+                Ok(Box::new(BufReader::with_capacity(1 << 20, file)))
+            }
+        }
+    }
+
+    /// Takes the daemon's write lock for a snapshot, waiting for applications to let go of theirs.
+    pub(super) fn hold_to_apply(&self, patience: Duration) -> Result<Installing, StoreError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            {
+                let mut state = lock(&self.state);
+                if !state.pumping && state.hold.is_none() && self.take_apply_locks(&mut state) {
+                    state.pumping = true;
+                    return Ok(Installing { serving: state.serving });
+                }
+            }
+            if Instant::now() >= deadline {
+                let what = "an application holds the write lock that a snapshot needs";
+                return Err(StoreError::Busy { name: self.name.clone(), what });
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// A snapshot is in the files: what it holds is not applied again.
+    pub(super) fn installed(
+        self: &Arc<Self>,
+        _held: Installing,
+        incarnation: Incarnation,
+        entry: EntryId,
+    ) {
+        let mut later = Later::default();
+        let mut state = lock(&self.state);
+        state.pumping = false;
+        state.incarnation = Some(incarnation);
+        state.visible = state.visible.max(entry.index);
+        state.queue.retain(|queued| queued.entry.index > entry.index);
+        self.unlock_applied(&mut state);
+        self.after_release(&mut state, &mut later);
+        drop(state);
+        later.run(self);
+    }
+
+    pub fn is_wal(&self) -> bool {
+        self.mode() == JournalMode::Wal
+    }
+
+    /// Whether a new reader sees everything up to the entry of this index (Rule 18).
+    pub fn shows(&self, index: u64) -> bool {
+        let state = lock(&self.state);
+        if state.deleted {
+            return true;
+        }
+        let queued = state.queue.front().is_some_and(|queued| queued.entry.index <= index);
+        let unpublished = state.hold.as_ref().is_some_and(
+            |hold| matches!(hold.phase, Phase::Committed { index: at, .. } if at <= index),
+        );
+        !queued && !unpublished && !state.pumping
+    }
+}
+
+fn byte(at: u64) -> ByteRange {
+    ByteRange { start: at, end: at }
+}

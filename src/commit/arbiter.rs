@@ -1,0 +1,303 @@
+//! The leader's side of the cluster-wide write locks: who may write which database next.
+//!
+//! The table itself is pure (`cluster::write_locks`); here it gets a clock, the network, and one
+//! life a term. It is kept in the leader's memory only: what keeps two writers apart for good is the
+//! position that each transaction carries (one-history). The lock spares them the refusal.
+//!
+//! Rule 14: a lock is granted only by a leader that has applied its own term's first entry, after
+//! the other nodes could say what they hold, and with no proposal of that database in flight.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::lock;
+use super::peers::SharedGroup;
+use super::rpc::{Answer, Request};
+use super::settings::{CALL_TIMEOUT, LOCK_CALL, RECLAIM};
+use crate::cluster::{Action, Command, Ticket, WriteLocks, WriteLocksStatus};
+use crate::core::{Clock, DatabaseName, NodeId, TransactionId};
+
+/// How often deadlines of the table are looked at while there is something to wait for.
+const TICK: Duration = Duration::from_millis(25);
+
+/// Called on the leader's own node, as the network would call another's.
+pub trait Holder: Send + Sync {
+    /// Somebody waits for a lock that this node holds in `term`.
+    fn recall(&self, term: u64, database: &DatabaseName, ticket: Ticket);
+
+    /// The locks this node holds, now held from the leader of `term`.
+    fn held(&self, term: u64) -> Vec<(DatabaseName, Ticket)>;
+}
+
+/// The raft index of the last entry that changed a database, as this node has applied it.
+pub type LastIndex = Arc<dyn Fn(&DatabaseName) -> u64 + Send + Sync>;
+
+type Place = (DatabaseName, NodeId, Ticket);
+
+struct Reign {
+    term: u64,
+    table: WriteLocks,
+    asked: HashMap<Place, oneshot::Sender<u64>>,
+    proposals: HashMap<TransactionId, DatabaseName>,
+}
+
+pub struct Arbiter {
+    group: SharedGroup,
+    runtime: Handle,
+    clock: Arc<dyn Clock>,
+    last_index: LastIndex,
+    holder: Weak<dyn Holder>,
+    reign: Mutex<Option<Reign>>,
+    me: Weak<Arbiter>,
+}
+
+impl Arbiter {
+    pub fn new(
+        group: SharedGroup,
+        runtime: Handle,
+        clock: Arc<dyn Clock>,
+        last_index: LastIndex,
+        holder: Weak<dyn Holder>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            group,
+            runtime,
+            clock,
+            last_index,
+            holder,
+            reign: Mutex::new(None),
+            me: Weak::clone(me),
+        })
+    }
+
+    /// Follows the leadership for as long as the group lives: a table for each term that this node
+    /// leads, none otherwise.
+    pub async fn run(self: Arc<Self>) {
+        let mut leadership = self.group.leadership();
+        loop {
+            let now = *leadership.borrow_and_update();
+            let term = now.ready.then_some(now.term);
+            let reigning = lock(&self.reign).as_ref().map(|reign| reign.term);
+            if term != reigning {
+                *lock(&self.reign) = None;
+                if let Some(term) = term {
+                    self.begin(term);
+                }
+            }
+            tokio::select! {
+                changed = leadership.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(TICK), if term.is_some() => self.tick(),
+            }
+        }
+    }
+
+    /// A new term of this node: everybody may say what they hold before anything is granted.
+    fn begin(self: &Arc<Self>, term: u64) {
+        let others = self.group.others();
+        let mut hear: BTreeSet<NodeId> = others.iter().copied().collect();
+        hear.insert(self.group.me());
+        let now = self.clock.now();
+        let mut table = WriteLocks::new(term, hear, now + RECLAIM);
+        let mut actions = table.first_entry_applied(now);
+        if let Some(holder) = self.holder.upgrade() {
+            actions.extend(table.reclaim(now, self.group.me(), &holder.held(term)).actions);
+        }
+        *lock(&self.reign) =
+            Some(Reign { term, table, asked: HashMap::new(), proposals: HashMap::new() });
+        self.perform(term, actions);
+        for node in others {
+            let arbiter = Arc::clone(self);
+            self.runtime.spawn(async move { arbiter.hear(term, node).await });
+        }
+    }
+
+    async fn hear(&self, term: u64, node: NodeId) {
+        let answer = self.ask(node, &Request::Held { term }, RECLAIM * 2).await;
+        match answer {
+            Ok(Answer::Held { databases }) => {
+                self.with(term, |table, now| {
+                    let reclaimed = table.reclaim(now, node, &databases);
+                    if !reclaimed.lost.is_empty() {
+                        // Its next commit finds another base, if somebody else wrote.
+                        tracing::info!(node = node.0, lost = ?reclaimed.lost, "locks not reclaimed");
+                    }
+                    reclaimed.actions
+                });
+            }
+            Ok(other) => tracing::debug!(node = node.0, ?other, "no word on held locks"),
+            Err(error) => tracing::debug!(node = node.0, error, "no word on held locks"),
+        }
+    }
+
+    fn tick(&self) {
+        let term = lock(&self.reign).as_ref().map(|reign| reign.term);
+        if let Some(term) = term {
+            self.with(term, WriteLocks::tick);
+        }
+    }
+
+    /// Runs one step of the table, if this node still leads `term`, and does what it decides.
+    fn with(&self, term: u64, step: impl FnOnce(&mut WriteLocks, Duration) -> Vec<Action>) -> bool {
+        let now = self.clock.now();
+        let actions = match lock(&self.reign).as_mut() {
+            Some(reign) if reign.term == term => step(&mut reign.table, now),
+            _ => return false,
+        };
+        self.perform(term, actions);
+        true
+    }
+
+    fn perform(&self, term: u64, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Grant { database, node, ticket } => {
+                    self.grant(term, database, node, ticket);
+                }
+                Action::Recall { database, node, ticket } => {
+                    self.recall(term, database, node, ticket);
+                }
+            }
+        }
+    }
+
+    fn grant(&self, term: u64, database: DatabaseName, node: NodeId, ticket: Ticket) {
+        let index = (self.last_index)(&database);
+        let asked = lock(&self.reign)
+            .as_mut()
+            .filter(|reign| reign.term == term)
+            .and_then(|reign| reign.asked.remove(&(database.clone(), node, ticket)));
+        // Nobody listens any more when the asker's call ended a moment ago: it asks again with the
+        // same ticket and finds itself the holder, or its silence is noticed.
+        if let Some(asked) = asked {
+            let _gone = asked.send(index);
+        }
+    }
+
+    fn recall(&self, term: u64, database: DatabaseName, node: NodeId, ticket: Ticket) {
+        if node == self.group.me() {
+            let holder = Weak::clone(&self.holder);
+            self.runtime.spawn_blocking(move || {
+                if let Some(holder) = holder.upgrade() {
+                    holder.recall(term, &database, ticket);
+                }
+            });
+            return;
+        }
+        let Some(arbiter) = self.me.upgrade() else { return };
+        self.runtime.spawn(async move {
+            let request = Request::Recall { term, database, ticket };
+            if let Err(error) = arbiter.ask(node, &request, CALL_TIMEOUT).await {
+                tracing::debug!(node = node.0, error, "a recall was not heard");
+            }
+        });
+    }
+
+    async fn ask(
+        &self,
+        node: NodeId,
+        request: &Request,
+        limit: Duration,
+    ) -> Result<Answer, String> {
+        let request = request.encode().map_err(|error| error.to_string())?;
+        let answer = self.group.call(node, request, limit).await?;
+        Answer::decode(&answer).map_err(|error| error.to_string())
+    }
+
+    /// A node asks for the write lock. Answers when it has it, or after [`LOCK_CALL`] that it still
+    /// waits; its place is kept.
+    pub async fn request(
+        &self,
+        term: u64,
+        database: DatabaseName,
+        node: NodeId,
+        ticket: Ticket,
+    ) -> Answer {
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut reign = lock(&self.reign);
+            let Some(reign) = reign.as_mut().filter(|reign| reign.term == term) else {
+                return Answer::NotLeader;
+            };
+            reign.asked.insert((database.clone(), node, ticket), sender);
+        }
+        let place = database.clone();
+        if !self.with(term, |table, now| table.request(now, &place, node, ticket)) {
+            return Answer::NotLeader;
+        }
+        match tokio::time::timeout(LOCK_CALL, receiver).await {
+            Ok(Ok(index)) => Answer::Granted { index },
+            Ok(Err(_reign_over)) => Answer::NotLeader,
+            Err(_waiting) => {
+                self.forget_asked(term, (place, node, ticket));
+                Answer::Waiting
+            }
+        }
+    }
+
+    fn forget_asked(&self, term: u64, place: Place) {
+        if let Some(reign) = lock(&self.reign).as_mut().filter(|reign| reign.term == term) {
+            reign.asked.remove(&place);
+        }
+    }
+
+    /// Who holds what, on the leader.
+    pub fn status(&self) -> Option<WriteLocksStatus> {
+        lock(&self.reign).as_ref().map(|reign| reign.table.status())
+    }
+
+    /// A node has done with a lock, or with waiting for it.
+    pub fn release(&self, term: u64, database: &DatabaseName, node: NodeId, ticket: Ticket) {
+        self.with(term, |table, now| table.release(now, database, node, ticket));
+    }
+
+    /// A node's process is dead, or it has been silent for too long: what it held is free.
+    pub fn node_lost(&self, node: NodeId) {
+        let term = lock(&self.reign).as_ref().map(|reign| reign.term);
+        if let Some(term) = term {
+            self.with(term, |table, now| table.node_lost(now, node));
+        }
+    }
+
+    /// Puts a command into this node's log, if it leads `term`. Done when it is queued there.
+    ///
+    /// # Errors
+    /// It was not taken; says why.
+    pub async fn propose(&self, term: u64, command: Command) -> Result<(), String> {
+        let id = command.id();
+        if let Command::Commit(commit) = &command {
+            self.proposal_started(term, id, &commit.database);
+        }
+        let queued = self.group.propose_here(term, command).await;
+        if queued.is_err() {
+            self.proposal_finished(id);
+        }
+        queued
+    }
+
+    /// A transaction goes into this leader's log.
+    fn proposal_started(&self, term: u64, id: TransactionId, database: &DatabaseName) {
+        let mut reign = lock(&self.reign);
+        let Some(reign) = reign.as_mut().filter(|reign| reign.term == term) else { return };
+        if reign.proposals.insert(id, database.clone()).is_none() {
+            reign.table.proposal_started(database);
+        }
+    }
+
+    /// The transaction was applied, or will not be.
+    pub fn proposal_finished(&self, id: TransactionId) {
+        let now = self.clock.now();
+        let mut done = None;
+        if let Some(reign) = lock(&self.reign).as_mut()
+            && let Some(database) = reign.proposals.remove(&id)
+        {
+            done = Some((reign.term, reign.table.proposal_finished(now, &database)));
+        }
+        if let Some((term, actions)) = done {
+            self.perform(term, actions);
+        }
+    }
+}

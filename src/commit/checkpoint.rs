@@ -1,0 +1,184 @@
+//! Checkpoints, and turning new databases to WAL: what the daemon does to a database of its own.
+//!
+//! Rule 10: the committed mark is durable before pages of the WAL are written into a database.
+//! Rule 11: backfill, sync the database, sync the folder, write and sync the record; only then may
+//! the log be purged. Rule 12: nothing that an application sets weakens this.
+
+use std::sync::Arc;
+
+use super::counters::count;
+use super::database::{Database, Later, SHARED_RANGE};
+use super::door::{Errno, LockRequest, Reply};
+use super::hold::{Follow, JournalAnswer, JournalEnd, JournalFollow, Phase, TURNER, Withheld};
+use super::lock;
+use super::verdict::daemon_hold;
+use crate::capture::JournalCommit;
+use crate::core::EntryId;
+use crate::core::ports::{ByteRange, LockFile, LockKind};
+use crate::sqlite::locks;
+use crate::store::{CheckpointMode, JournalMode, StoreError};
+
+/// Up to so many bytes of pages that a long reader keeps out of the database file are made durable
+/// beside it, so that the log can be purged.
+const PINNED_CAP: u64 = 1 << 30;
+
+impl Database {
+    /// Brings the WAL's pages into the database file, as far as readers let it.
+    pub(super) fn checkpoint_now(self: &Arc<Self>) {
+        // One at a time; whoever comes while one runs has nothing to add.
+        let Ok(_one) = self.checkpointing.try_lock() else { return };
+        if let Err(error) = self.checkpoint_locked() {
+            tracing::warn!(database = %self.name, %error, "checkpoint failed");
+        }
+    }
+
+    fn checkpoint_locked(&self) -> Result<(), StoreError> {
+        if self.mode() != JournalMode::Wal {
+            return Ok(());
+        }
+        self.group.sync_committed_mark().map_err(|source| StoreError::Io {
+            what: "syncing the committed mark",
+            path: self.store.folder(),
+            source,
+        })?;
+        self.store.checkpoint(CheckpointMode::Passive)?;
+        count(&self.shared.counters.checkpoints);
+        let bytes = self.store.sizes()?.wal;
+        if bytes > self.settings.wal_warn_bytes {
+            tracing::warn!(
+                database = %self.name, bytes,
+                "the WAL is kept by a long read transaction; it cannot be reused until that ends"
+            );
+        }
+        Ok(())
+    }
+
+    /// Enough frames have gathered.
+    pub(super) fn wants_checkpoint(&self) -> bool {
+        self.mode() == JournalMode::Wal
+            && self.store.sizes().is_ok_and(|sizes| {
+                sizes.frames.saturating_sub(sizes.backfilled) >= self.settings.checkpoint_frames
+            })
+    }
+
+    /// An application asked to checkpoint: done for it, and then it is let in.
+    pub(super) fn checkpoint_for(self: &Arc<Self>, request: LockRequest, reply: Reply<()>) {
+        self.checkpoint_now();
+        let mut state = lock(&self.state);
+        let busy = state
+            .hold
+            .as_ref()
+            .is_some_and(|hold| hold.owner != super::hold::LockOwner::App(request.owner));
+        let result = if busy {
+            Err(Errno(libc::EAGAIN))
+        } else {
+            state.try_lock(request).map_err(|_| Errno(libc::EAGAIN))
+        };
+        drop(state);
+        reply(result);
+    }
+
+    /// Everything up to the entry `up_to` is in the database file, synced, and recorded.
+    pub fn make_durable(&self, up_to: EntryId) -> Result<(), StoreError> {
+        let _one = lock(&self.checkpointing);
+        self.checkpoint_locked()?;
+        self.store.make_durable(up_to, PINNED_CAP)
+    }
+
+    /// Turns a new database to WAL while nobody uses it; open connections notice at their next
+    /// lock, by the change counter (SQLite file format, 1.3).
+    pub(super) fn turn_to_wal(self: &Arc<Self>) {
+        let mut later = Later::default();
+        let mut state = lock(&self.state);
+        let term = self.leadership().term;
+        let usable = state.cluster.usable(term, tokio::time::Instant::now()).is_some();
+        if !usable || !self.should_turn_to_wal(&state) {
+            return;
+        }
+        let all = ByteRange { start: locks::PENDING, end: SHARED_RANGE.end };
+        if state.db_locks.try_lock(TURNER, 0, all, LockKind::Exclusive).is_err() {
+            return;
+        }
+        state.turning = true;
+        let mut hold = daemon_hold(
+            self.store.head(),
+            super::hold::HEIR,
+            Follow::Journal(JournalFollow { capture: self.begin_journal(), dirty: true }),
+        );
+        hold.phase = Phase::Building;
+        state.hold = Some(hold);
+        if let Err(error) = self.write_wal_version() {
+            tracing::warn!(database = %self.name, %error, "cannot turn to WAL");
+            self.store.overlay_drop();
+            state.hold = None;
+        } else {
+            let me = Arc::clone(self);
+            let answer = JournalAnswer::Done(Box::new(move |result| {
+                let runtime = me.runtime.clone();
+                runtime.spawn_blocking(move || me.turned(result));
+            }));
+            let commit = JournalCommit {
+                page_size: self.store.page_size(),
+                dirty: vec![1],
+                truncated_from: None,
+                pages_before: self.store.pages(),
+            };
+            let withheld = Withheld::Journal { end: JournalEnd::None, commit, answer };
+            self.commit(&mut state, withheld, &mut later);
+        }
+        if state.hold.is_none() {
+            state.db_locks.unlock(TURNER, all);
+            state.turning = false;
+        }
+        drop(state);
+        later.run(self);
+    }
+
+    /// Bytes 18 and 19 say WAL; the change counter (24) and its twin (92) move, so that caches go.
+    fn write_wal_version(&self) -> Result<(), StoreError> {
+        let mut head = [0; crate::sqlite::header::SIZE];
+        self.store.read_with_overlay(0, &mut head)?;
+        let counter = u32::from_be_bytes([head[24], head[25], head[26], head[27]]).wrapping_add(1);
+        self.store.overlay_write(18, &[2, 2])?;
+        self.store.overlay_write(24, &counter.to_be_bytes())?;
+        self.store.overlay_write(92, &counter.to_be_bytes())
+    }
+
+    fn turned(self: &Arc<Self>, result: Result<(), Errno>) {
+        // Rule 16: the kernel forgets the old first page before anybody may lock again.
+        self.kernel_cache().invalidate(0, 0);
+        let mut later = Later::default();
+        let mut state = lock(&self.state);
+        let all = ByteRange { start: locks::PENDING, end: SHARED_RANGE.end };
+        state.db_locks.unlock(TURNER, all);
+        state.turning = false;
+        // Turned or refused: not tried again until somebody writes.
+        state.wrote_here = false;
+        self.after_release(&mut state, &mut later);
+        drop(state);
+        later.run(self);
+        match result {
+            Ok(()) => tracing::info!(database = %self.name, "turned to WAL"),
+            Err(_) => tracing::info!(database = %self.name, "not turned to WAL this time"),
+        }
+    }
+
+    /// The database was deleted: its files go, and whoever has them open gets errors.
+    pub(super) fn delete(self: &Arc<Self>) {
+        let mut later = Later::default();
+        let mut state = lock(&self.state);
+        state.deleted = true;
+        state.queue.clear();
+        if let Some(pending) = state.pending.take() {
+            later.answer(pending.reply, Err(Errno(libc::EIO)));
+        }
+        drop(state);
+        later.run(self);
+    }
+
+    /// Whether an application has the database's locks in any way.
+    pub fn in_use(&self) -> bool {
+        let state = lock(&self.state);
+        state.hold.is_some() || state.table(LockFile::Database).locks().len() > 0
+    }
+}

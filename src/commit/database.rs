@@ -1,0 +1,539 @@
+//! One database on this node: its lock tables, who holds its write lock, and what is still to be
+//! applied. Every file operation of the mount comes through here.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock, Weak};
+use std::time::Duration;
+
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::apply::Queued;
+use super::arbiter::Arbiter;
+use super::cluster_lock::ClusterLock;
+use super::counters::Counters;
+use super::door::{Conflict, DatabaseFiles, Errno, FileKind, Handle, LockRequest, Owner, Reply};
+use super::gate::{Pending, Waiter};
+use super::hold::{Hold, KEEPER, LockOwner};
+use super::lock;
+use super::notice::Notices;
+use super::peers::{Leadership, SharedGroup};
+use super::propose::Proposer;
+use super::settings::Settings;
+use crate::core::ports::{ByteRange, DaemonLocks, KernelCache, LockFile, LockKind, NoKernelCache};
+use crate::core::{DatabaseName, Incarnation, Position};
+use crate::locks::LockTable;
+use crate::sqlite::locks;
+use crate::store::{self, JournalMode};
+
+/// What all databases of a node share.
+pub struct Shared {
+    pub group: SharedGroup,
+    pub runtime: Runtime,
+    pub settings: Settings,
+    pub proposer: Arc<Proposer>,
+    pub arbiter: RwLock<Weak<Arbiter>>,
+    /// Large transactions are staged here.
+    pub staged: std::path::PathBuf,
+    pub counters: Counters,
+}
+
+pub struct Database {
+    pub name: DatabaseName,
+    pub(super) slot: u64,
+    pub(super) store: Arc<store::Database>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) group: SharedGroup,
+    pub(super) runtime: Runtime,
+    pub(super) settings: Settings,
+    pub(super) state: Mutex<State>,
+    /// Something was applied, or became visible.
+    pub(super) applied: Notify,
+    pub(super) cache: RwLock<Arc<dyn KernelCache>>,
+    pub(super) notices: Notices,
+    /// One checkpoint at a time.
+    pub(super) checkpointing: Mutex<()>,
+    /// In WAL mode.
+    wal: AtomicBool,
+    pub(super) me: Weak<Database>,
+}
+
+pub(super) struct State {
+    pub db_locks: LockTable<LockOwner>,
+    pub shm_locks: LockTable<LockOwner>,
+    pub waiters: Vec<Waiter>,
+    pub pending: Option<Pending>,
+    /// When an application last asked for the write lock.
+    pub wanted: Option<Instant>,
+    pub hold: Option<Hold>,
+    pub cluster: ClusterLock,
+    /// A recall that overtook the grant it is about.
+    pub recalled_early: Option<crate::cluster::Ticket>,
+    /// Committed by other nodes, not yet in this node's files.
+    pub queue: VecDeque<Queued>,
+    /// A thread is applying from the queue.
+    pub pumping: bool,
+    pub incarnation: Option<Incarnation>,
+    /// The last entry of this database that a new reader sees (Rule 18).
+    pub visible: u64,
+    pub deleted: bool,
+    pub open: HashMap<Handle, FileKind>,
+    /// Being turned to WAL.
+    pub turning: bool,
+    /// The last transaction was made on this node.
+    pub wrote_here: bool,
+    /// [`KEEPER`] has its locks.
+    pub kept: bool,
+    /// The log up to the start was replayed: applications may come.
+    pub serving: bool,
+    ids: u64,
+}
+
+impl State {
+    pub fn table(&self, file: LockFile) -> &LockTable<LockOwner> {
+        match file {
+            LockFile::Database => &self.db_locks,
+            LockFile::Shm => &self.shm_locks,
+        }
+    }
+
+    pub fn table_mut(&mut self, file: LockFile) -> &mut LockTable<LockOwner> {
+        match file {
+            LockFile::Database => &mut self.db_locks,
+            LockFile::Shm => &mut self.shm_locks,
+        }
+    }
+
+    /// Takes a lock for an application; the error is who stands in the way.
+    pub fn try_lock(&mut self, request: LockRequest) -> Result<(), LockOwner> {
+        self.table_mut(request.file)
+            .try_lock(LockOwner::App(request.owner), request.pid, request.range, request.kind)
+            .map_err(|conflict| conflict.with.owner)
+    }
+
+    /// Who would stand in the way.
+    pub fn conflict(&self, request: LockRequest) -> Option<LockOwner> {
+        self.table(request.file)
+            .get_lock(LockOwner::App(request.owner), request.range, request.kind)
+            .map(|held| held.owner)
+    }
+
+    pub fn app_checkpoints_other_than(&self, request: LockRequest) -> bool {
+        let byte = ByteRange { start: locks::CKPT, end: locks::CKPT };
+        request.file == LockFile::Shm
+            && self
+                .shm_locks
+                .get_lock(LockOwner::App(request.owner), byte, LockKind::Exclusive)
+                .is_some_and(|held| matches!(held.owner, LockOwner::App(_)))
+    }
+
+    /// An application holds the checkpoint lock: its writes to the database are no transaction.
+    pub fn app_checkpoints(&self) -> bool {
+        let byte = ByteRange { start: locks::CKPT, end: locks::CKPT };
+        self.shm_locks.holder_of(byte).is_some_and(|held| matches!(held.owner, LockOwner::App(_)))
+    }
+
+    pub fn next_id(&mut self) -> u64 {
+        self.ids += 1;
+        self.ids
+    }
+}
+
+/// What is done after a database's mutex was let go: answers, and work for other threads.
+#[derive(Default)]
+pub(super) struct Later {
+    answers: Vec<Box<dyn FnOnce() + Send>>,
+    pub tasks: Vec<Box<dyn FnOnce() + Send>>,
+    pub pump: bool,
+    pub turn: bool,
+    pub checkpoint: bool,
+}
+
+impl Later {
+    pub fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, result: Result<T, Errno>) {
+        self.answers.push(Box::new(move || reply(result)));
+    }
+
+    pub fn run(self, database: &Arc<Database>) {
+        for answer in self.answers {
+            answer();
+        }
+        for task in self.tasks {
+            database.runtime.spawn_blocking(task);
+        }
+        if self.pump {
+            let database = Arc::clone(database);
+            database.runtime.clone().spawn_blocking(move || database.pump());
+        }
+        if self.turn {
+            let database = Arc::clone(database);
+            database.runtime.clone().spawn_blocking(move || database.turn_to_wal());
+        }
+        if self.checkpoint {
+            let database = Arc::clone(database);
+            database.runtime.clone().spawn_blocking(move || database.checkpoint_now());
+        }
+    }
+}
+
+impl Database {
+    pub fn new(
+        shared: &Arc<Shared>,
+        store: Arc<store::Database>,
+        name: DatabaseName,
+        incarnation: Option<Incarnation>,
+        visible: u64,
+    ) -> Arc<Self> {
+        let database = Arc::new_cyclic(|me| Self {
+            name,
+            slot: store.slot(),
+            store,
+            group: Arc::clone(&shared.group),
+            runtime: shared.runtime.clone(),
+            settings: shared.settings,
+            shared: Arc::clone(shared),
+            state: Mutex::new(State {
+                db_locks: LockTable::new(),
+                shm_locks: LockTable::new(),
+                waiters: Vec::new(),
+                pending: None,
+                wanted: None,
+                hold: None,
+                cluster: ClusterLock::None,
+                recalled_early: None,
+                queue: VecDeque::new(),
+                pumping: false,
+                incarnation,
+                visible,
+                deleted: false,
+                open: HashMap::new(),
+                turning: false,
+                wrote_here: false,
+                kept: false,
+                serving: false,
+                ids: 0,
+            }),
+            applied: Notify::new(),
+            cache: RwLock::new(Arc::new(NoKernelCache)),
+            notices: Notices::default(),
+            checkpointing: Mutex::new(()),
+            wal: AtomicBool::new(false),
+            me: Weak::clone(me),
+        });
+        let locks: Arc<dyn DaemonLocks> = database.clone();
+        database.store.connect(locks, Arc::new(NoKernelCache));
+        database
+    }
+
+    /// The log up to the start was replayed: what it says must be what the files hold (Rule 13),
+    /// and then applications may come. Returns whether that is so yet.
+    ///
+    /// # Errors
+    /// The files hold something else, or cannot be read.
+    pub fn begin_to_serve(&self) -> Result<bool, store::StoreError> {
+        let mut state = lock(&self.state);
+        if state.serving {
+            return Ok(true);
+        }
+        if !state.queue.is_empty() || state.pumping {
+            return Ok(false);
+        }
+        self.store.finish_recovery()?;
+        self.mode_may_have_changed()?;
+        self.keep_wal(&mut state);
+        state.serving = true;
+        Ok(true)
+    }
+
+    /// How the database commits now.
+    pub(super) fn mode(&self) -> JournalMode {
+        if self.wal.load(Ordering::Acquire) { JournalMode::Wal } else { JournalMode::Rollback }
+    }
+
+    /// Reads it from the file again: whoever changed the first page in place calls this.
+    pub(super) fn mode_may_have_changed(&self) -> Result<(), store::StoreError> {
+        let wal = self.store.journal_mode()? == JournalMode::Wal;
+        self.wal.store(wal, Ordering::Release);
+        Ok(())
+    }
+
+    /// The daemon's own locks that keep WAL and shm alive when the last application leaves (Rule
+    /// 3), taken as soon as nobody's exclusive lock stands in the way.
+    pub(super) fn keep_wal(&self, state: &mut State) {
+        if self.mode() == JournalMode::Wal && !state.kept {
+            let byte = ByteRange { start: locks::DMS, end: locks::DMS };
+            state.kept = state.shm_locks.try_lock(KEEPER, 0, byte, LockKind::Shared).is_ok()
+                && state.db_locks.try_lock(KEEPER, 0, SHARED_RANGE, LockKind::Shared).is_ok();
+        }
+    }
+
+    pub(super) fn leadership(&self) -> Leadership {
+        *self.group.leadership().borrow()
+    }
+
+    pub(super) fn arbiter(&self) -> Arc<Arbiter> {
+        self.shared.arbiter()
+    }
+
+    /// Runs something on this database after some time, if it still exists.
+    pub(super) fn after(
+        &self,
+        time: Duration,
+        action: impl FnOnce(&Arc<Database>) + Send + 'static,
+    ) {
+        let me = Weak::clone(&self.me);
+        self.runtime.spawn(async move {
+            tokio::time::sleep(time).await;
+            if let Some(database) = me.upgrade() {
+                action(&database);
+            }
+        });
+    }
+
+    /// An error of the store on an operation that has promised nothing yet.
+    pub(super) fn failed(&self, what: &str, error: &dyn fmt::Display) -> Errno {
+        tracing::error!(database = %self.name, %error, "{what} failed");
+        Errno(libc::EIO)
+    }
+
+    /// Rule 7: what fails after the quorum cannot be taken back, and cannot be told to anybody. The
+    /// process stops; the next start recovers from the log.
+    pub(super) fn stop_after_quorum(&self, what: &str, error: &dyn fmt::Display) -> ! {
+        tracing::error!(
+            database = %self.name, %error,
+            "{what} failed after the cluster committed it; stopping to recover from the log"
+        );
+        std::process::exit(EXIT_RECOVER)
+    }
+
+    /// Of its last commit; `None` while it is only a file on this node.
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        lock(&self.state).incarnation
+    }
+
+    /// Committed entries that no reader here sees yet.
+    pub fn behind(&self) -> usize {
+        lock(&self.state).queue.len()
+    }
+
+    /// The process that holds the write lock on this node.
+    pub fn writer_pid(&self) -> Option<u32> {
+        lock(&self.state).hold.as_ref().map(|hold| hold.pid)
+    }
+
+    /// Whether this node has the cluster's write lock.
+    pub fn holds_cluster_lock(&self) -> bool {
+        matches!(lock(&self.state).cluster, ClusterLock::Held(_))
+    }
+
+    pub fn store(&self) -> &Arc<store::Database> {
+        &self.store
+    }
+
+    fn table_file(kind: FileKind) -> Option<LockFile> {
+        match kind {
+            FileKind::Database => Some(LockFile::Database),
+            FileKind::Shm => Some(LockFile::Shm),
+            FileKind::Journal | FileKind::Wal => None,
+        }
+    }
+}
+
+/// The bytes of SHARED on the database file.
+pub(super) const SHARED_RANGE: ByteRange =
+    ByteRange { start: locks::SHARED_FIRST, end: locks::SHARED_FIRST + locks::SHARED_SIZE - 1 };
+
+/// `EX_SOFTWARE`: the supervisor restarts the daemon, which recovers.
+pub(super) const EXIT_RECOVER: i32 = 70;
+
+impl Shared {
+    /// The leader's side of the write locks. Set once, before anything is served.
+    pub fn set_arbiter(&self, arbiter: &Arc<Arbiter>) {
+        *self.arbiter.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            Arc::downgrade(arbiter);
+        self.proposer.set_arbiter(arbiter);
+    }
+
+    /// Where a staged transaction's file lies.
+    pub fn staged_path(&self, sha256: &[u8; 32]) -> std::path::PathBuf {
+        let name: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.staged.join(name)
+    }
+
+    pub fn arbiter(&self) -> Arc<Arbiter> {
+        let arbiter = self.arbiter.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Set before the first database is served and alive as long as the node.
+        arbiter.upgrade().unwrap_or_else(|| std::process::exit(EXIT_RECOVER))
+    }
+}
+
+impl DaemonLocks for Database {
+    fn lock(&self, slot: u64, file: LockFile, range: ByteRange, kind: LockKind) -> bool {
+        let Some(me) = self.me.upgrade() else { return false };
+        let owner = LockOwner::Daemon(slot);
+        let mut later = Later::default();
+        let mut state = lock(&self.state);
+        let granted = if kind == LockKind::Unlock {
+            state.table_mut(file).unlock(owner, range);
+            me.after_release(&mut state, &mut later);
+            true
+        } else {
+            state.table_mut(file).try_lock(owner, 0, range, kind).is_ok()
+        };
+        drop(state);
+        later.run(&me);
+        granted
+    }
+
+    fn is_locked_exclusively(&self, file: LockFile, range: ByteRange) -> bool {
+        lock(&self.state).table(file).is_locked_exclusively(range)
+    }
+}
+
+impl DatabaseFiles for Database {
+    fn name(&self) -> DatabaseName {
+        self.name.clone()
+    }
+
+    fn slot(&self) -> u64 {
+        self.slot
+    }
+
+    fn position(&self) -> Position {
+        self.store.position()
+    }
+
+    fn exists(&self, kind: FileKind) -> bool {
+        match kind {
+            FileKind::Database => !lock(&self.state).deleted,
+            FileKind::Journal => self.journal_exists(),
+            FileKind::Wal | FileKind::Shm => self.mode() == JournalMode::Wal,
+        }
+    }
+
+    fn size(&self, kind: FileKind) -> Result<u64, Errno> {
+        self.len_of(kind)
+    }
+
+    fn create_file(&self, kind: FileKind, pid: u32) -> Result<(), Errno> {
+        self.create_companion(kind, pid)
+    }
+
+    fn open(&self, kind: FileKind, handle: Handle, _write: bool) -> Result<(), Errno> {
+        let mut state = lock(&self.state);
+        if state.deleted {
+            return Err(Errno(libc::ENOENT));
+        }
+        state.open.insert(handle, kind);
+        Ok(())
+    }
+
+    fn release(&self, kind: FileKind, handle: Handle, owner: Option<Owner>) {
+        if let Some(owner) = owner {
+            self.flush(kind, handle, owner);
+        }
+        lock(&self.state).open.remove(&handle);
+    }
+
+    fn flush(&self, kind: FileKind, handle: Handle, owner: Owner) {
+        let (Some(file), Some(me)) = (Self::table_file(kind), self.me.upgrade()) else { return };
+        let request = LockRequest {
+            handle,
+            owner,
+            pid: 0,
+            file,
+            range: ByteRange { start: 0, end: u64::MAX },
+            kind: LockKind::Unlock,
+            wait: false,
+        };
+        me.lock_request(request, Box::new(|_| ()));
+    }
+
+    fn read(
+        &self,
+        kind: FileKind,
+        _handle: Handle,
+        offset: u64,
+        len: u32,
+    ) -> Result<Vec<u8>, Errno> {
+        self.read_bytes(kind, offset, len)
+    }
+
+    fn write(
+        &self,
+        kind: FileKind,
+        handle: Handle,
+        owner: Option<Owner>,
+        offset: u64,
+        data: Vec<u8>,
+        reply: Reply<u32>,
+    ) {
+        let Some(me) = self.me.upgrade() else { return reply(Err(Errno(libc::EIO))) };
+        match kind {
+            FileKind::Wal => me.wal_write(owner, offset, data, reply),
+            FileKind::Database => me.database_write(handle, offset, &data, reply),
+            FileKind::Journal => me.journal_write(offset, data, reply),
+            // Without passthrough the kernel brings the applications' pages of the shm here.
+            FileKind::Shm => {
+                let len = data.len() as u32;
+                reply(self.write_bytes(FileKind::Shm, offset, &data).map(|()| len));
+            }
+        }
+    }
+
+    fn truncate(&self, kind: FileKind, handle: Option<Handle>, len: u64, reply: Reply<()>) {
+        let Some(me) = self.me.upgrade() else { return reply(Err(Errno(libc::EIO))) };
+        match kind {
+            FileKind::Wal => me.wal_truncate(len, reply),
+            FileKind::Database => me.database_truncate(handle, len, reply),
+            FileKind::Journal => me.journal_truncate(len, reply),
+            FileKind::Shm => reply(self.shm_truncate(len)),
+        }
+    }
+
+    fn unlink_file(&self, kind: FileKind, pid: u32, reply: Reply<()>) {
+        let Some(me) = self.me.upgrade() else { return reply(Err(Errno(libc::EIO))) };
+        match kind {
+            FileKind::Journal => me.journal_unlink(pid, reply),
+            FileKind::Wal | FileKind::Shm | FileKind::Database => {
+                self.notices.refuse(
+                    self.name.as_str(),
+                    "unlink",
+                    pid,
+                    "the WAL and shm of a database are the daemon's; they are not removed by hand. \
+                     To delete the database, remove its main file",
+                );
+                reply(Err(Errno(libc::EPERM)));
+            }
+        }
+    }
+
+    fn get_lock(&self, request: LockRequest) -> Option<Conflict> {
+        self.lock_in_the_way(request)
+    }
+
+    fn set_lock(&self, request: LockRequest, reply: Reply<()>) {
+        let Some(me) = self.me.upgrade() else { return reply(Err(Errno(libc::EIO))) };
+        me.lock_request(request, reply);
+    }
+
+    fn shm_backing(&self) -> Result<File, Errno> {
+        self.store.shm_backing().map_err(|error| self.errno(&error))
+    }
+
+    fn use_shm(&self, through_mount: File) -> Result<(), Errno> {
+        self.store.use_shm(through_mount);
+        Ok(())
+    }
+
+    fn use_cache(&self, cache: Arc<dyn KernelCache>) {
+        *self.cache.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::clone(&cache);
+        if let Some(me) = self.me.upgrade() {
+            self.store.connect(me, cache);
+        }
+    }
+}

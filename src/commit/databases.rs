@@ -1,0 +1,323 @@
+//! All databases of this node: where the mount finds them, and where the log's entries arrive.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::apply::Queued;
+use super::arbiter::Holder;
+use super::database::{Database, Shared};
+use super::door::{self, DatabaseFiles, Errno, Reply};
+use super::lock;
+use super::propose::Event;
+use crate::cluster::{Command, Effect, State, Ticket, Verdict};
+use crate::core::{DatabaseName, EntryId, Incarnation, NodeId};
+use crate::store::{Store, StoreError};
+
+/// Told when a database comes or goes without the mount having asked.
+pub trait Listener: Send + Sync {
+    fn appeared(&self, name: &DatabaseName);
+    fn gone(&self, name: &DatabaseName);
+}
+
+pub struct AllDatabases {
+    shared: Arc<Shared>,
+    store: Store,
+    by_name: RwLock<BTreeMap<DatabaseName, Arc<Database>>>,
+    /// The last entry that changed each database, as the log was applied.
+    last_index: Mutex<HashMap<DatabaseName, u64>>,
+    applied: watch::Sender<EntryId>,
+    names: BTreeMap<NodeId, String>,
+    listener: RwLock<Option<Arc<dyn Listener>>>,
+    serving: AtomicBool,
+}
+
+impl AllDatabases {
+    pub fn new(shared: Arc<Shared>, store: Store, names: BTreeMap<NodeId, String>) -> Arc<Self> {
+        Arc::new(Self {
+            shared,
+            store,
+            by_name: RwLock::default(),
+            last_index: Mutex::default(),
+            applied: watch::Sender::new(EntryId::default()),
+            names,
+            listener: RwLock::new(None),
+            serving: AtomicBool::new(false),
+        })
+    }
+
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub fn listen(&self, listener: Arc<dyn Listener>) {
+        *self.listener.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(listener);
+    }
+
+    fn names(&self) -> RwLockReadGuard<'_, BTreeMap<DatabaseName, Arc<Database>>> {
+        self.by_name.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub fn all(&self) -> Vec<Arc<Database>> {
+        self.names().values().cloned().collect()
+    }
+
+    pub fn find(&self, name: &DatabaseName) -> Option<Arc<Database>> {
+        self.names().get(name).cloned()
+    }
+
+    /// The last entry of the log that changed the database.
+    pub fn last_index(&self, name: &DatabaseName) -> u64 {
+        lock(&self.last_index).get(name).copied().unwrap_or(0)
+    }
+
+    /// How far the log has been applied here; the databases follow.
+    pub fn applied(&self) -> watch::Receiver<EntryId> {
+        self.applied.subscribe()
+    }
+
+    /// Puts a database of the data folder, or a new one, among those served.
+    pub fn adopt(&self, database: Arc<Database>) {
+        let name = database.name.clone();
+        self.by_name
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .insert(name, database);
+    }
+
+    fn make(&self, name: &DatabaseName) -> Result<Arc<Database>, Errno> {
+        self.made(name).map_err(|error| {
+            tracing::error!(database = %name, %error, "the database's folder cannot be made");
+            Errno(libc::EIO)
+        })
+    }
+
+    /// The database of that name, begun if there is none.
+    pub(super) fn made(&self, name: &DatabaseName) -> Result<Arc<Database>, StoreError> {
+        let mut names = self.by_name.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(database) = names.get(name) {
+            return Ok(Arc::clone(database));
+        }
+        let slot = self.store.create_slot(name)?;
+        let database = Database::new(&self.shared, slot, name.clone(), None, 0);
+        if self.serving.load(Ordering::Acquire) {
+            database.begin_to_serve()?;
+        }
+        names.insert(name.clone(), Arc::clone(&database));
+        Ok(database)
+    }
+
+    /// One entry of the log, in order. Never blocks: what takes time is queued.
+    pub fn entry(&self, entry: EntryId, command: Option<&Command>, effect: Option<Effect>) {
+        if let (Some(command), Some(effect)) = (command, effect) {
+            self.command(entry, command, effect);
+        }
+        self.applied.send_replace(entry);
+    }
+
+    fn command(&self, entry: EntryId, command: &Command, effect: Effect) {
+        let verdict = effect.verdict();
+        let fresh = !matches!(effect, Effect::Duplicate(_));
+        if let (Command::Commit(commit), Verdict::Accepted { incarnation, .. }, true) =
+            (command, verdict, fresh)
+        {
+            lock(&self.last_index).insert(commit.database.clone(), entry.index);
+            if !self.shared.proposer.decide(commit.id, verdict, entry) {
+                self.enqueue(entry, commit, incarnation);
+            }
+        } else if let (Command::Delete { id, database, .. }, Verdict::Accepted { .. }, true) =
+            (command, verdict, fresh)
+        {
+            lock(&self.last_index).remove(database);
+            self.remove(database);
+            self.shared.proposer.decide(*id, verdict, entry);
+        } else {
+            self.shared.proposer.decide(command.id(), verdict, entry);
+        }
+        self.shared.arbiter().proposal_finished(command.id());
+    }
+
+    fn enqueue(&self, entry: EntryId, commit: &crate::cluster::Commit, incarnation: Incarnation) {
+        let known = self.find(&commit.database).is_some();
+        let database = match self.make(&commit.database) {
+            Ok(database) => database,
+            Err(_logged) => std::process::exit(super::database::EXIT_RECOVER),
+        };
+        // Recovery: files that already hold this entry are not changed by it again.
+        if database.store().applied().index >= entry.index {
+            return;
+        }
+        database.enqueue(Queued {
+            entry,
+            incarnation,
+            new: commit.new,
+            payload: commit.payload.clone(),
+        });
+        if !known {
+            self.tell(|listener| listener.appeared(&commit.database));
+        }
+    }
+
+    fn remove(&self, name: &DatabaseName) {
+        if let Some(database) = self.withdraw(name) {
+            if let Err(error) = self.store.delete(database.store()) {
+                tracing::warn!(database = %name, %error, "files of a deleted database remain");
+            }
+        }
+    }
+
+    /// Serves the name no longer; whoever has it open gets errors.
+    pub(super) fn withdraw(&self, name: &DatabaseName) -> Option<Arc<Database>> {
+        let database =
+            self.by_name.write().unwrap_or_else(std::sync::PoisonError::into_inner).remove(name)?;
+        lock(&self.last_index).remove(name);
+        database.delete();
+        self.tell(|listener| listener.gone(name));
+        Some(database)
+    }
+
+    pub(super) fn announce(&self, name: &DatabaseName) {
+        self.tell(|listener| listener.appeared(name));
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// A snapshot took the place of all entries up to the state's.
+    pub(super) fn replica_is_at(&self, state: &State) {
+        let mut last_index = lock(&self.last_index);
+        last_index.clear();
+        last_index.extend(state.databases().map(|(name, at)| (name.clone(), at.index)));
+        self.applied.send_replace(state.applied());
+    }
+
+    /// The log up to the start was replayed into the files: from now on applications may come.
+    /// Returns the databases whose files are not what the log says (Rule 13), set aside.
+    ///
+    /// # Errors
+    /// The files cannot be read or moved.
+    pub fn begin_to_serve(&self) -> Result<Vec<DatabaseName>, StoreError> {
+        let mut lost = Vec::new();
+        for database in self.all() {
+            loop {
+                match database.begin_to_serve() {
+                    Ok(true) => break,
+                    Ok(false) => std::thread::sleep(Duration::from_millis(2)),
+                    Err(error @ StoreError::Diverged { .. }) => {
+                        tracing::error!(database = %database.name, %error, "not what the log says");
+                        lost.push(database.name.clone());
+                        self.put_aside(&database)?;
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        self.serving.store(true, Ordering::Release);
+        Ok(lost)
+    }
+
+    fn tell(&self, what: impl FnOnce(&dyn Listener)) {
+        let listener = self.listener.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(listener) = listener.as_ref() {
+            what(listener.as_ref());
+        }
+    }
+
+    /// Waits until a new reader on this node sees all that was committed before the call
+    /// (Rule 18). The answer is the index it waited for.
+    ///
+    /// # Errors
+    /// Says what was not reached within `timeout`.
+    pub async fn barrier(&self, timeout: Duration) -> Result<u64, String> {
+        let deadline = Instant::now() + timeout;
+        let index = self.shared.group.read_index(timeout).await?;
+        let mut applied = self.applied();
+        let reached = applied.wait_for(|entry| entry.index >= index);
+        match tokio::time::timeout_at(deadline, reached).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return Err("the node is stopping".into()),
+            Err(_) => return Err(format!("this node has not applied entry {index} in time")),
+        }
+        for database in self.all() {
+            loop {
+                let changed = database.applied.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if database.shows(index) {
+                    break;
+                }
+                if tokio::time::timeout_at(deadline, changed).await.is_err() {
+                    return Err(format!(
+                        "{} does not show entry {index} yet: an application holds its write lock",
+                        database.name
+                    ));
+                }
+            }
+        }
+        Ok(index)
+    }
+}
+
+impl Holder for AllDatabases {
+    fn recall(&self, term: u64, database: &DatabaseName, ticket: Ticket) {
+        if let Some(database) = self.find(database) {
+            database.recalled(term, ticket);
+        }
+    }
+
+    fn held(&self, term: u64) -> Vec<(DatabaseName, Ticket)> {
+        self.all()
+            .into_iter()
+            .filter_map(|database| Some((database.name.clone(), database.held_from(term)?)))
+            .collect()
+    }
+}
+
+impl door::Databases for AllDatabases {
+    fn list(&self) -> Vec<Arc<dyn DatabaseFiles>> {
+        self.all().into_iter().map(|database| database as Arc<dyn DatabaseFiles>).collect()
+    }
+
+    fn get(&self, name: &DatabaseName) -> Option<Arc<dyn DatabaseFiles>> {
+        self.find(name).map(|database| database as Arc<dyn DatabaseFiles>)
+    }
+
+    fn create(&self, name: &DatabaseName) -> Result<Arc<dyn DatabaseFiles>, Errno> {
+        self.make(name).map(|database| database as Arc<dyn DatabaseFiles>)
+    }
+
+    fn unlink(&self, name: &DatabaseName, reply: Reply<()>) {
+        let Some(database) = self.find(name) else { return reply(Err(Errno(libc::ENOENT))) };
+        let Some(incarnation) = database.incarnation() else {
+            // Nobody else knows of it.
+            self.remove(name);
+            return reply(Ok(()));
+        };
+        let id = self.shared.proposer.next_id();
+        let command = Command::Delete { id, database: name.clone(), incarnation };
+        let mut reply = Some(reply);
+        let on_event = Box::new(move |event| {
+            let Some(reply) = reply.take() else { return };
+            reply(match event {
+                Event::Verdict { verdict: Verdict::Accepted { .. }, .. } => Ok(()),
+                Event::Verdict { .. } | Event::TimedOut => Err(Errno(libc::EIO)),
+            });
+        });
+        self.shared.proposer.submit(command, self.shared.settings.unlink_timeout, on_event);
+    }
+
+    fn primary(&self) -> Option<String> {
+        let leader = self.shared.group.leadership().borrow().leader?;
+        (leader != self.shared.group.me()).then(|| self.names.get(&leader).cloned())?
+    }
+
+    fn lag_ms(&self) -> i64 {
+        self.shared.group.lag_ms()
+    }
+}

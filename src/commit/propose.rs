@@ -1,0 +1,217 @@
+//! Puts a command into the Raft log and waits for its verdict.
+//!
+//! Rule 6: the verdict is taken from this node's own applied log and from nowhere else. What the
+//! leader answers says only that it heard. When the answer does not come, or the leader changes, the
+//! same id is proposed again to the leader of the day, fenced to its term; the state machine knows
+//! ids that it has judged and judges none twice (Rule 5), so that proposing again is always safe.
+//! A proposer that gives up proposes [`Command::Abandon`] instead, until the log says which of the
+//! two came first: an outcome is unknown for a while, never for ever.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use super::arbiter::Arbiter;
+use super::lock;
+use super::peers::{Leadership, SharedGroup};
+use super::rpc::{Answer, Request};
+use super::settings::CALL_TIMEOUT;
+use crate::cluster::{Command, Payload, Verdict};
+use crate::core::{Boot, EntryId, NodeId, TransactionId};
+
+/// Between two tries when the leader of the day did not take it.
+const BACK_OFF: Duration = Duration::from_millis(20);
+
+/// A proposal that was heard but has no verdict after this long is proposed again.
+const PROPOSE_AGAIN: Duration = Duration::from_secs(1);
+
+/// What its proposer is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The log says so; final. `late`: after [`Event::TimedOut`].
+    Verdict { verdict: Verdict, entry: EntryId, late: bool },
+    /// Time is over and the outcome is open (*indeterminate*). The verdict follows some day.
+    TimedOut,
+}
+
+pub type OnEvent = Box<dyn FnMut(Event) + Send>;
+
+struct Waiting {
+    /// Events of one proposal come one after the other, in order, without the lock of them all.
+    on_event: Arc<Mutex<OnEvent>>,
+    decided: Arc<Notify>,
+    timed_out: bool,
+}
+
+/// Proposals of this node in this life of its process.
+pub struct Proposer {
+    group: SharedGroup,
+    runtime: Handle,
+    boot: Boot,
+    sequence: AtomicU64,
+    waiting: Mutex<HashMap<TransactionId, Waiting>>,
+    indeterminate: AtomicU64,
+    arbiter: OnceLock<Weak<Arbiter>>,
+}
+
+impl Proposer {
+    pub fn new(group: SharedGroup, runtime: Handle, boot: Boot) -> Self {
+        Self {
+            group,
+            runtime,
+            boot,
+            sequence: AtomicU64::new(1),
+            waiting: Mutex::default(),
+            indeterminate: AtomicU64::new(0),
+            arbiter: OnceLock::new(),
+        }
+    }
+
+    /// What this node proposes while it leads itself goes through its arbiter, like any node's.
+    pub(super) fn set_arbiter(&self, arbiter: &Arc<Arbiter>) {
+        let _already = self.arbiter.set(Arc::downgrade(arbiter));
+    }
+
+    pub fn boot(&self) -> Boot {
+        self.boot
+    }
+
+    /// An id that was never used.
+    pub fn next_id(&self) -> TransactionId {
+        TransactionId {
+            node: self.group.me(),
+            boot: self.boot,
+            sequence: self.sequence.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// Proposes until there is a verdict. `on_event` is called from the thread that applies the
+    /// log, or, for [`Event::TimedOut`], from a timer's.
+    pub fn submit(self: &Arc<Self>, command: Command, limit: Duration, on_event: OnEvent) {
+        let id = command.id();
+        let decided = Arc::new(Notify::new());
+        let waiting = Waiting {
+            on_event: Arc::new(Mutex::new(on_event)),
+            decided: Arc::clone(&decided),
+            timed_out: false,
+        };
+        lock(&self.waiting).insert(id, waiting);
+        let proposer = Arc::clone(self);
+        self.runtime.spawn(async move { proposer.drive(id, command, decided, limit).await });
+    }
+
+    /// A verdict of the log. Returns whether a proposer that still waits took it: then the
+    /// transaction's pages are in this node's files already.
+    pub fn decide(&self, id: TransactionId, verdict: Verdict, entry: EntryId) -> bool {
+        if id.node != self.group.me() || id.boot != self.boot {
+            return false;
+        }
+        let Some(waiting) = lock(&self.waiting).remove(&id) else { return false };
+        waiting.decided.notify_one();
+        let late = waiting.timed_out;
+        (lock(&waiting.on_event))(Event::Verdict { verdict, entry, late });
+        !late
+    }
+
+    /// How many proposals ended with their outcome open, since the start.
+    pub fn indeterminate(&self) -> u64 {
+        self.indeterminate.load(Ordering::Relaxed)
+    }
+
+    /// How many wait for a verdict now.
+    pub fn in_flight(&self) -> usize {
+        lock(&self.waiting).len()
+    }
+
+    async fn drive(
+        &self,
+        id: TransactionId,
+        mut command: Command,
+        decided: Arc<Notify>,
+        limit: Duration,
+    ) {
+        let mut leadership = self.group.leadership();
+        let mut deadline = Instant::now() + limit;
+        while lock(&self.waiting).contains_key(&id) {
+            let now = *leadership.borrow_and_update();
+            // What ends this round: the verdict, another leader, or its own time.
+            let round = match now.leader {
+                None => deadline,
+                Some(leader) => {
+                    match timeout_at(deadline, self.send(leader, now, &command)).await {
+                        Ok(Ok(())) => deadline.min(Instant::now() + PROPOSE_AGAIN),
+                        Ok(Err(error)) => {
+                            tracing::debug!(%id, leader = leader.0, error, "proposal not taken");
+                            deadline.min(Instant::now() + BACK_OFF)
+                        }
+                        Err(_over) => deadline,
+                    }
+                }
+            };
+            let change = async {
+                tokio::select! {
+                    () = decided.notified() => {}
+                    changed = leadership.changed() => if changed.is_err() {
+                        // The group is stopping: only the verdict or the deadline can come.
+                        std::future::pending::<()>().await;
+                    },
+                }
+            };
+            let _ended_by_time = timeout_at(round, change).await;
+            if Instant::now() >= deadline {
+                if !self.time_out(id) {
+                    return;
+                }
+                command = Command::Abandon { id };
+                deadline = Instant::now() + Duration::from_secs(3600);
+            }
+        }
+    }
+
+    /// Tells the proposer that the outcome stays open. Returns whether it was still waiting.
+    fn time_out(&self, id: TransactionId) -> bool {
+        let mut waiting = lock(&self.waiting);
+        let Some(entry) = waiting.get_mut(&id) else { return false };
+        if entry.timed_out {
+            return true;
+        }
+        entry.timed_out = true;
+        let on_event = Arc::clone(&entry.on_event);
+        // Taken before the map is let go, so that a verdict that comes now waits its turn.
+        let mut on_event = lock(&on_event);
+        drop(waiting);
+        self.indeterminate.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(
+            transaction = %id,
+            "indeterminate: no verdict in time; the outcome follows from the log"
+        );
+        on_event(Event::TimedOut);
+        true
+    }
+
+    async fn send(&self, leader: NodeId, now: Leadership, command: &Command) -> Result<(), String> {
+        if leader == self.group.me() {
+            let arbiter = self.arbiter.get().and_then(Weak::upgrade);
+            let arbiter = arbiter.ok_or("the node is starting")?;
+            return arbiter.propose(now.term, command.clone()).await;
+        }
+        let staged = matches!(
+            command,
+            Command::Commit(commit) if matches!(commit.payload, Payload::Staged { .. })
+        );
+        // The leader fetches a staged file before it answers.
+        let limit = if staged { Duration::from_secs(60) } else { CALL_TIMEOUT };
+        let request = Request::Propose { term: now.term, command: command.clone() };
+        let request = request.encode().map_err(|error| error.to_string())?;
+        let answer = self.group.call(leader, request, limit).await?;
+        match Answer::decode(&answer).map_err(|error| error.to_string())? {
+            Answer::Ok => Ok(()),
+            other => Err(format!("answered {other:?}")),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Telling the kernel to drop what it cached of a database.
+//!
+//! Rule 16: called before the daemon's change can be reached; never from a FUSE worker, nor under
+//! a lock that a reader needs. The kernel waits for pages that are being read, and those reads
+//! are answered by the workers.
+
+use std::io;
+
+use fuser::{INodeNo, Notifier};
+
+use crate::core::ports::KernelCache;
+
+/// The kernel's cache of one database file.
+pub(super) struct DatabaseCache {
+    pub(super) notifier: Notifier,
+    pub(super) inode: INodeNo,
+}
+
+impl KernelCache for DatabaseCache {
+    fn invalidate(&self, offset: u64, len: u64) {
+        // The kernel's numbers are signed. A length of 0, or one that does not fit: to the end.
+        // An offset that does not fit lies behind every page.
+        let Ok(offset) = i64::try_from(offset) else { return };
+        let len = i64::try_from(len).unwrap_or(0);
+        if let Err(error) = self.notifier.inval_inode(self.inode, offset, len) {
+            report(&error);
+        }
+    }
+}
+
+/// After the mount has ended there is no cache, and nothing to say.
+fn report(error: &io::Error) {
+    let ended = matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOTCONN | libc::EPERM));
+    if !ended {
+        tracing::error!(%error, "the kernel refused to drop its cache of a database");
+    }
+}

@@ -1,0 +1,192 @@
+//! The data folder: whose it is, that only one process uses it, and which life of the node this is.
+//!
+//! ```text
+//! data_dir/
+//!   lock         held by the running process
+//!   identity     format, cluster, node: JSON
+//!   boot         how often the node was started
+//!   raft/        the log and the state machine
+//!   staged/      large transactions that entries of the log name
+//!   dbs/         the databases
+//!   aside/       what another history would have overwritten (nothing-discarded)
+//! ```
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::core::Boot;
+use crate::store::durable;
+
+/// The version of the folder's layout.
+const FORMAT: u32 = 1;
+
+/// The parts of the folder that belong to one history.
+const HISTORY: [&str; 5] = ["identity", "boot", "raft", "staged", "dbs"];
+
+#[derive(Debug, thiserror::Error)]
+pub enum DataFolderError {
+    #[error("cannot {what} {path}: {source}")]
+    Io { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("{0} is in use by another litefs-py node; stop it first")]
+    InUse(PathBuf),
+    #[error(
+        "{path} cannot be read as a node's identity ({reason}); restore it or move the folder away"
+    )]
+    Identity { path: PathBuf, reason: String },
+    #[error("{path} is of format {found}; this version knows format {FORMAT}: upgrade the node")]
+    Newer { path: PathBuf, found: u32 },
+}
+
+/// Whose folder it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Identity {
+    format: u32,
+    cluster: String,
+    node: u64,
+}
+
+/// An opened data folder. Others are kept out until it is dropped.
+pub struct DataFolder {
+    path: PathBuf,
+    boot: Boot,
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Opens the folder for one node, making what is missing. A folder of another cluster or
+    /// another node is set aside, never overwritten (nothing-discarded).
+    ///
+    /// # Errors
+    /// It is in use, unreadable, or of a newer format.
+    pub fn open(path: &Path, cluster: &str, node: u64) -> Result<Self, DataFolderError> {
+        let failed = |what| move |source| DataFolderError::Io { what, path: path.into(), source };
+        fs::create_dir_all(path).map_err(failed("make"))?;
+        let lock = File::create(path.join("lock")).map_err(failed("lock"))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| DataFolderError::InUse(path.into()))?;
+        let wanted = Identity { format: FORMAT, cluster: cluster.to_owned(), node };
+        match read_identity(path)? {
+            Some(found) if found.format > FORMAT => {
+                return Err(DataFolderError::Newer { path: path.into(), found: found.format });
+            }
+            Some(found) if found == wanted => {}
+            Some(found) => {
+                set_aside(path, &found).map_err(failed("set aside"))?;
+                write_identity(path, &wanted).map_err(failed("write the identity of"))?;
+            }
+            None => write_identity(path, &wanted).map_err(failed("write the identity of"))?,
+        }
+        for part in ["raft", "staged", "dbs", "aside"] {
+            fs::create_dir_all(path.join(part)).map_err(failed("make a part of"))?;
+        }
+        let boot = next_boot(path).map_err(failed("count the start in"))?;
+        Ok(Self { path: path.into(), boot, _lock: lock })
+    }
+
+    /// Which life of the node this is (Rule 5): never the same twice.
+    pub fn boot(&self) -> Boot {
+        self.boot
+    }
+
+    pub fn part(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn read_identity(path: &Path) -> Result<Option<Identity>, DataFolderError> {
+    let file = path.join("identity");
+    match fs::read(&file) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| DataFolderError::Identity { path: file, reason: error.to_string() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(DataFolderError::Io { what: "read", path: file, source }),
+    }
+}
+
+fn write_identity(path: &Path, identity: &Identity) -> io::Result<()> {
+    let bytes = serde_json::to_vec(identity)?;
+    durable::write(&path.join("identity"), &bytes)
+}
+
+/// Moves another node's history out of the way, into a folder named after it and the hour.
+fn set_aside(path: &Path, found: &Identity) -> io::Result<()> {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let name = format!("{}-{}-{seconds}", found.cluster, found.node);
+    let aside = path.join("aside").join(name);
+    fs::create_dir_all(&aside)?;
+    // The identity goes last: until then the folder is still the other node's.
+    for part in HISTORY.iter().rev() {
+        let from = path.join(part);
+        if from.exists() {
+            fs::rename(&from, aside.join(part))?;
+        }
+    }
+    durable::sync_folder(&aside)?;
+    durable::sync_folder(path)?;
+    tracing::warn!(
+        cluster = found.cluster, node = found.node, kept = %aside.display(),
+        "the data folder is another node's; set aside, and begun anew"
+    );
+    Ok(())
+}
+
+fn next_boot(path: &Path) -> io::Result<Boot> {
+    let file = path.join("boot");
+    let last = match fs::read_to_string(&file) {
+        Ok(text) => text.trim().parse::<u64>().map_err(|error| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("boot counter {text:?}: {error}"))
+        })?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(error),
+    };
+    durable::write(&file, format!("{}\n", last + 1).as_bytes())?;
+    Ok(Boot(last + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_has_a_number_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = DataFolder::open(folder.path(), "c", 1).unwrap();
+        assert_eq!(first.boot(), Boot(1));
+        assert!(matches!(DataFolder::open(folder.path(), "c", 1), Err(DataFolderError::InUse(_))));
+        drop(first);
+        assert_eq!(DataFolder::open(folder.path(), "c", 1).unwrap().boot(), Boot(2));
+    }
+
+    #[test]
+    fn another_nodes_folder_is_set_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(DataFolder::open(folder.path(), "old", 7).unwrap());
+        fs::write(folder.path().join("dbs/precious"), b"bytes").unwrap();
+        let mine = DataFolder::open(folder.path(), "new", 1).unwrap();
+        assert_eq!(mine.boot(), Boot(1));
+        assert!(!mine.part("dbs").join("precious").exists());
+        let aside = fs::read_dir(mine.part("aside")).unwrap().next().unwrap().unwrap().path();
+        assert_eq!(fs::read(aside.join("dbs/precious")).unwrap(), b"bytes");
+        assert!(aside.file_name().unwrap().to_str().unwrap().starts_with("old-7-"));
+    }
+
+    #[test]
+    fn an_unreadable_identity_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("identity"), b"{").unwrap();
+        assert!(matches!(
+            DataFolder::open(folder.path(), "c", 1),
+            Err(DataFolderError::Identity { .. })
+        ));
+    }
+}

@@ -1,0 +1,192 @@
+//! The group of nodes, for the write path: made of `raft` and `mesh`.
+
+use std::io;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::cluster::Command;
+use crate::commit::peers::{Group, Leadership};
+use crate::commit::{METHOD, lock};
+use crate::core::NodeId;
+use crate::mesh::{Mesh, PeerEventKind};
+use crate::raft::{RaftNode, StagedFiles, StagedName};
+
+/// Between two looks at whether this node is in touch with its leader.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A leader whose majority answered so lately is in touch: some heartbeats.
+const IN_TOUCH: Duration = Duration::from_millis(300);
+
+/// The write path is there before Raft is, which replays its log into it: until then nobody leads.
+pub struct NodeGroup {
+    me: NodeId,
+    others: Vec<NodeId>,
+    mesh: Mesh,
+    raft: OnceLock<Arc<RaftNode>>,
+    leadership: watch::Sender<Leadership>,
+    staged: Arc<dyn StagedFiles>,
+    runtime: Handle,
+    /// When this node last knew itself up to date with a leader in reach.
+    in_touch: Mutex<Option<Instant>>,
+}
+
+impl NodeGroup {
+    pub fn new(
+        me: NodeId,
+        others: Vec<NodeId>,
+        mesh: Mesh,
+        staged: Arc<dyn StagedFiles>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            me,
+            others,
+            mesh,
+            raft: OnceLock::new(),
+            leadership: watch::Sender::new(Leadership::default()),
+            staged,
+            runtime: Handle::current(),
+            in_touch: Mutex::new(None),
+        })
+    }
+
+    /// How old what this node shows may be: 0 on a leader that has its quorum, and on a node that
+    /// has applied all it knows of while its leader is in reach. `None`: it never was.
+    pub fn lag(&self) -> Option<Duration> {
+        let last = *lock(&self.in_touch);
+        last.map(|at| at.elapsed().checked_sub(LOOK * 3).unwrap_or_default())
+    }
+
+    /// Since a majority last answered, as far as this node can tell.
+    pub fn quorum_age(&self) -> Option<Duration> {
+        let raft = self.raft.get()?;
+        if raft.leadership().borrow().me_leading { raft.quorum_age() } else { self.lag() }
+    }
+
+    async fn keep_in_touch(self: Arc<Self>, raft: Arc<RaftNode>) {
+        loop {
+            let status = raft.status();
+            let touched = match status.leader {
+                Some(leader) if leader == self.me => {
+                    raft.quorum_age().is_some_and(|age| age < IN_TOUCH)
+                }
+                Some(leader) => {
+                    self.mesh.peer_state(leader) == Some(PeerEventKind::Up)
+                        && status.applied >= status.committed
+                }
+                None => false,
+            };
+            if touched {
+                *lock(&self.in_touch) = Some(Instant::now());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Raft has replayed its log; from now on it is followed.
+    pub fn follow(self: &Arc<Self>, raft: Arc<RaftNode>) {
+        let mut leadership = raft.leadership();
+        if self.raft.set(Arc::clone(&raft)).is_err() {
+            return;
+        }
+        tokio::spawn(Arc::clone(self).keep_in_touch(raft));
+        let group = Arc::clone(self);
+        tokio::spawn(async move {
+            loop {
+                let now = *leadership.borrow_and_update();
+                let mapped = Leadership {
+                    term: now.term,
+                    leader: now.leader,
+                    ready: now.me_leading && now.first_entry_applied,
+                };
+                group.leadership.send_if_modified(|known| {
+                    let changed = *known != mapped;
+                    *known = mapped;
+                    changed
+                });
+                if leadership.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn raft(&self) -> Result<&Arc<RaftNode>, String> {
+        self.raft.get().ok_or_else(|| "the node is starting".to_owned())
+    }
+}
+
+impl Group for NodeGroup {
+    fn me(&self) -> NodeId {
+        self.me
+    }
+
+    fn others(&self) -> Vec<NodeId> {
+        self.others.clone()
+    }
+
+    fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.subscribe()
+    }
+
+    fn propose_here(&self, term: u64, command: Command) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            let raft = self.raft()?;
+            let queued = raft.propose_queued(self.me, term, command).await;
+            // What became of it shows in the applied log (Rule 6).
+            queued.map(drop).map_err(|error| error.to_string())
+        })
+    }
+
+    fn call(
+        &self,
+        to: NodeId,
+        request: Bytes,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<Bytes, String>> {
+        Box::pin(async move {
+            self.mesh.call(to, METHOD, request, timeout).await.map_err(|error| error.to_string())
+        })
+    }
+
+    fn keep_staged(&self, sha256: [u8; 32], len: u64) {
+        // Asking for it is speaking of it, and what was spoken of stays.
+        let _there = self.staged.has(sha256, len);
+    }
+
+    fn fetch_staged(
+        &self,
+        from: NodeId,
+        sha256: [u8; 32],
+        len: u64,
+    ) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            let name = StagedName { sha256, len };
+            self.raft()?.fetch_staged(from, name).await.map_err(|error| error.to_string())
+        })
+    }
+
+    fn read_index(&self, timeout: Duration) -> BoxFuture<'_, Result<u64, String>> {
+        Box::pin(async move {
+            let index = self.raft()?.read_index(timeout).await;
+            index.map(|entry| entry.index).map_err(|error| error.to_string())
+        })
+    }
+
+    fn lag_ms(&self) -> i64 {
+        self.lag()
+            .map_or(i64::from(i32::MAX), |lag| i64::try_from(lag.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    fn sync_committed_mark(&self) -> io::Result<()> {
+        match self.raft.get() {
+            Some(raft) => self.runtime.block_on(raft.sync_committed()).map_err(io::Error::other),
+            // The log is being replayed: its mark is what was found on the disk.
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! The node: builds the parts, starts them in order, and takes them down in order.
+//!
+//! Start: data folder, store, mesh, Raft (which replays its log into the databases), then the mesh
+//! listens, then the databases are checked against the log (Rule 13) and served: the mount, then
+//! the API, then systemd is told. Stop: no new work, leadership handed over (a clean stop fails no
+//! statement elsewhere), the mount closed, the databases checkpointed, Raft and mesh stopped.
+//!
+//! May know: everything below. Decides nothing about data.
+
+mod accounts;
+mod data_folder;
+mod engine;
+mod group;
+mod service;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock, Weak};
+use std::time::{Duration, SystemTime};
+
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch::{Receiver, Sender, channel as watch_channel};
+
+use crate::api;
+use crate::commit::peers::SharedGroup;
+use crate::commit::{
+    AllDatabases, Arbiter, Counters, Database, Holder, Proposer, Service, Settings, Shared,
+};
+use crate::core::config::{Config, JournalPolicy, Passthrough};
+use crate::core::{NodeId, SystemClock};
+use crate::mesh::{Identity, Mesh, MeshConfig, Peer};
+use crate::mount::{Mount, MountConfig};
+use crate::raft::{Compaction, Member, RaftConfig, RaftNode, StagedFiles, StagedFolder};
+use crate::store::Store;
+
+use data_folder::DataFolder;
+use engine::EmbeddedEngine;
+use group::NodeGroup;
+
+/// What a node does not survive. Each says what failed and on what.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    #[error(transparent)]
+    DataFolder(#[from] data_folder::DataFolderError),
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    #[error(transparent)]
+    Files(#[from] NoFile),
+    #[error(transparent)]
+    Mesh(#[from] crate::mesh::MeshError),
+    #[error(transparent)]
+    Raft(#[from] crate::raft::RaftError),
+    #[error(transparent)]
+    Mount(#[from] crate::mount::MountError),
+    #[error(transparent)]
+    Api(#[from] crate::api::ApiError),
+    #[error(transparent)]
+    Account(#[from] accounts::NoAccount),
+    #[error("cannot {what}: {source}")]
+    Io { what: &'static str, source: std::io::Error },
+    #[error("the mount {0} was taken away from outside; the node stops rather than serve nobody")]
+    MountEnded(String),
+    #[error("{0}")]
+    Stopped(String),
+    #[error(
+        "the files of {0:?} are not what the log says; they are set aside. Remove this node's data \
+         folder and let it join anew"
+    )]
+    Lost(Vec<String>),
+    #[error("a part of the node has failed; its log says which")]
+    Failed,
+}
+
+/// How long connections of the API may finish what they do.
+const API_GRACE: Duration = Duration::from_secs(2);
+
+/// How long a stopping leader waits for another to take over.
+const HANDOVER: Duration = Duration::from_secs(3);
+
+/// Everything that runs, in the order it was started.
+struct Parts {
+    folder: DataFolder,
+    group: Arc<NodeGroup>,
+    databases: Arc<AllDatabases>,
+    arbiter: Arc<Arbiter>,
+    raft: Arc<RaftNode>,
+    mesh: Mesh,
+    listening: crate::mesh::Listening,
+    /// What ended Raft, once something did.
+    failed: Receiver<Option<String>>,
+}
+
+/// Runs a node until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What kept it from starting, or ended it.
+pub async fn run(config: Config) -> Result<(), NodeError> {
+    let mut stop = StopSignals::new()?;
+    let parts = start(&config).await?;
+    let lost = {
+        let databases = Arc::clone(&parts.databases);
+        blocking(move || databases.begin_to_serve()).await??
+    };
+    if !lost.is_empty() {
+        return Err(NodeError::Lost(lost.iter().map(ToString::to_string).collect()));
+    }
+    let mount = mount(&config, &parts).await?;
+    let engine = EmbeddedEngine::new(&config, &parts);
+    let options =
+        api::Options::new(&config.api, accounts::group(config.api.socket_group.as_deref())?);
+    let serving = api::serve(Arc::clone(&engine) as _, options).await?;
+    watch::systemd_ready(&engine);
+    let mut ended = mount.ended();
+    let outcome = tokio::select! {
+        () = stop.wait() => Ok(()),
+        () = until_true(&mut ended) => {
+            Err(NodeError::MountEnded(config.mount.path.display().to_string()))
+        }
+        why = until_some(parts.failed.clone()) => {
+            // Rule 7: nothing is tidied up after the disk failed; the next start recovers.
+            return Err(NodeError::Stopped(why));
+        }
+    };
+    tracing::info!("stopping");
+    watch::systemd_stopping();
+    engine.draining();
+    hand_over(&parts).await;
+    serving.stop(API_GRACE).await;
+    let unmounted = blocking(move || mount.stop()).await?;
+    shut_down(parts).await;
+    outcome.and(unmounted.map_err(NodeError::from))
+}
+
+async fn start(config: &Config) -> Result<Parts, NodeError> {
+    let me = NodeId(config.node.id);
+    let folder = DataFolder::open(&config.data_dir, &config.cluster, me.0)?;
+    let (store, recovered) = Store::open(folder.path(), SystemTime::now())?;
+    for (aside, why) in &recovered.set_aside {
+        tracing::error!(kept = %aside.folder.display(), %why, "a database was set aside");
+    }
+    let mesh = make_mesh(config)?;
+    let staged = StagedFolder::open(&folder.part("staged")).map_err(io("open the staged files"))?;
+    let staged: Arc<dyn StagedFiles> = Arc::new(staged);
+    let others = config.members.iter().map(|member| NodeId(member.id)).filter(|id| *id != me);
+    let group = NodeGroup::new(me, others.collect(), mesh.clone(), Arc::clone(&staged));
+    let shared_group: SharedGroup = group.clone();
+    let runtime = Handle::current();
+    let proposer = Proposer::new(Arc::clone(&shared_group), runtime.clone(), folder.boot());
+    let shared = Arc::new(Shared {
+        group: Arc::clone(&shared_group),
+        runtime: runtime.clone(),
+        settings: settings(config),
+        proposer: Arc::new(proposer),
+        arbiter: RwLock::new(Weak::new()),
+        staged: folder.part("staged"),
+        counters: Counters::default(),
+    });
+    let names: BTreeMap<NodeId, String> =
+        config.members.iter().map(|member| (NodeId(member.id), member.name.clone())).collect();
+    let databases = AllDatabases::new(Arc::clone(&shared), store, names);
+    for found in recovered.databases {
+        let (name, incarnation) = (found.name().clone(), found.incarnation());
+        let visible = found.applied().index;
+        databases.adopt(Database::new(&shared, found, name, incarnation, visible));
+    }
+    let holder: Weak<dyn Holder> = Arc::downgrade(&databases) as _;
+    let last_index = {
+        let databases = Arc::downgrade(&databases);
+        Arc::new(move |name: &_| databases.upgrade().map_or(0, |all| all.last_index(name)))
+    };
+    let clock = Arc::new(SystemClock::default());
+    let arbiter = Arbiter::new(shared_group.clone(), runtime, clock, last_index, holder);
+    shared.set_arbiter(&arbiter);
+
+    let (fatal, failed) = watch_channel(None);
+    let raft_config = raft_config(config, &folder, fatal);
+    let replica = Arc::clone(&databases) as _;
+    let raft = Arc::new(RaftNode::start(raft_config, mesh.clone(), replica, staged).await?);
+    group.follow(Arc::clone(&raft));
+    let service = Service {
+        group: shared_group,
+        arbiter: Arc::clone(&arbiter),
+        databases: Arc::clone(&databases),
+    };
+    let handlers = service::handlers(&raft, service);
+    let listening = mesh.listen_on(&config.mesh.listen.to_string(), handlers).await?;
+    tokio::spawn(Arc::clone(&arbiter).run());
+    tokio::spawn(watch::peers(mesh.clone(), Arc::clone(&raft), Arc::clone(&arbiter)));
+    Ok(Parts { folder, group, databases, arbiter, raft, mesh, listening, failed })
+}
+
+fn make_mesh(config: &Config) -> Result<Mesh, NodeError> {
+    let tls = &config.mesh.tls;
+    let identity = Identity { chain_pem: read(&tls.cert)?, key_pem: read(&tls.key)? };
+    let ca_pem = read(&tls.ca)?;
+    let peers: Vec<Peer> = config
+        .members
+        .iter()
+        .map(|member| Peer {
+            id: NodeId(member.id),
+            name: member.name.clone(),
+            address: member.address.clone(),
+        })
+        .collect();
+    let me = Peer {
+        id: NodeId(config.node.id),
+        name: config.node.name.clone(),
+        address: config.mesh.listen.to_string(),
+    };
+    Ok(Mesh::new(MeshConfig { cluster: config.cluster.clone(), me, peers, identity, ca_pem })?)
+}
+
+/// A file of the TLS settings that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {path}: {source}; see mesh.tls in the configuration")]
+pub struct NoFile {
+    path: String,
+    source: std::io::Error,
+}
+
+fn read(path: &std::path::Path) -> Result<String, NoFile> {
+    std::fs::read_to_string(path)
+        .map_err(|source| NoFile { path: path.display().to_string(), source })
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        lock_wait: config.write.lock_wait,
+        commit_timeout: config.write.commit_timeout,
+        unlink_timeout: config.write.unlink_timeout,
+        staged_above: config.raft.staged_above,
+        turn_to_wal: config.journal == JournalPolicy::Wal,
+        wal_warn_bytes: config.wal_warn_bytes,
+        ..Settings::default()
+    }
+}
+
+fn raft_config(config: &Config, folder: &DataFolder, fatal: Sender<Option<String>>) -> RaftConfig {
+    let members = config.members.iter().map(|member| {
+        let (name, address) = (member.name.clone(), member.address.clone());
+        (NodeId(member.id), Member { name, address })
+    });
+    let after = config.raft.log_purge_bytes;
+    RaftConfig {
+        heartbeat: config.raft.heartbeat,
+        election: (config.raft.election_timeout_min, config.raft.election_timeout_max),
+        compaction: Compaction { after, keep: after / 4, most: after.saturating_mul(8) },
+        bootstrap: config.bootstrap.then(|| members.collect()),
+        on_fatal: Arc::new(move |why| {
+            tracing::error!(why, "Raft has failed; the node stops, to recover from the log");
+            fatal.send_replace(Some(why));
+        }),
+        ..RaftConfig::new(NodeId(config.node.id), folder.part("raft"))
+    }
+}
+
+async fn mount(config: &Config, parts: &Parts) -> Result<Mount, NodeError> {
+    let settings = &config.mount;
+    std::fs::create_dir_all(&settings.path).or_else(|error| match error.kind() {
+        // A dead daemon's mount, or one that is there already: the mount room says which.
+        std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::NotConnected => Ok(()),
+        _ => Err(NodeError::Io { what: "make the mount point", source: error }),
+    })?;
+    let mount_config = MountConfig {
+        path: settings.path.clone(),
+        owner: accounts::user(&settings.owner)?,
+        group: accounts::group(Some(&settings.group))?.unwrap_or(0),
+        mode: settings.mode.0 as u16,
+        allow_other: settings.allow_other,
+        passthrough: settings.passthrough == Passthrough::Auto,
+        statfs_path: parts.folder.path().to_owned(),
+    };
+    let databases = Arc::clone(&parts.databases);
+    Ok(blocking(move || Mount::start(mount_config, databases)).await??)
+}
+
+/// A clean stop hands leadership over first.
+async fn hand_over(parts: &Parts) {
+    if !parts.raft.leadership().borrow().me_leading {
+        return;
+    }
+    match tokio::time::timeout(HANDOVER, service::hand_over(&parts.raft, None)).await {
+        Ok(Ok(to)) => tracing::info!(to = to.0, "leadership handed over"),
+        Ok(Err(error)) => tracing::warn!(%error, "leadership not handed over; the others elect"),
+        Err(_) => tracing::warn!("leadership not handed over in time; the others elect"),
+    }
+}
+
+async fn shut_down(parts: Parts) {
+    let Parts { databases, raft, listening, mesh, group, arbiter, folder, .. } = parts;
+    let up_to = *databases.applied().borrow();
+    let durable = blocking(move || {
+        use crate::raft::Replica;
+        databases.make_durable(up_to)
+    });
+    match durable.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the next start replays more of the log"),
+        Err(error) => tracing::warn!(%error, "the next start replays more of the log"),
+    }
+    raft.stop().await;
+    listening.stop().await;
+    drop((mesh, group, arbiter, folder));
+}
+
+/// Work that may wait for disks, off the threads that serve.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, NodeError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_panicked| NodeError::Failed)
+}
+
+fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> NodeError {
+    move |source| NodeError::Io { what, source }
+}
+
+async fn until_some(mut failed: Receiver<Option<String>>) -> String {
+    match failed.wait_for(Option::is_some).await {
+        Ok(why) => why.clone().unwrap_or_default(),
+        Err(_never) => std::future::pending().await,
+    }
+}
+
+async fn until_true(flag: &mut tokio::sync::watch::Receiver<bool>) {
+    if flag.wait_for(|ended| *ended).await.is_err() {
+        // Its sender is gone only after it said so.
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct StopSignals {
+    term: tokio::signal::unix::Signal,
+    int: tokio::signal::unix::Signal,
+}
+
+impl StopSignals {
+    fn new() -> Result<Self, NodeError> {
+        let listen = |kind| signal(kind).map_err(io("listen to signals"));
+        Ok(Self { term: listen(SignalKind::terminate())?, int: listen(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}

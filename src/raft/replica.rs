@@ -1,0 +1,73 @@
+//! What the node's databases do for this room: the room above implements it.
+
+use std::io;
+
+use crate::cluster::{Command, Effect, State};
+use crate::core::{DatabaseName, EntryId, Incarnation};
+
+/// An entry that was applied to the state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    pub entry: EntryId,
+    /// `None`: an entry of Raft's own (blank, or a change of members).
+    pub command: Option<Command>,
+    /// What it did to the state; `None` with `command`.
+    pub effect: Option<Effect>,
+}
+
+/// A database on its way to another node.
+pub struct SnapshotDatabase {
+    pub name: DatabaseName,
+    pub incarnation: Incarnation,
+    /// The last entry that its bytes hold; at least that of the state it goes with.
+    pub index: u64,
+    /// A full LTX file.
+    pub reader: Box<dyn io::Read + Send>,
+}
+
+/// A database that came from another node.
+pub struct IncomingDatabase {
+    pub name: DatabaseName,
+    pub incarnation: Incarnation,
+    /// The last entry that its bytes hold: those up to it are not to be applied to it again.
+    pub index: u64,
+    /// A full LTX file.
+    pub reader: Box<dyn io::Read + Send>,
+}
+
+/// The databases of this node.
+///
+/// The state lives here and is replayed after a start, from the state file on: the replica is
+/// told entries again that its databases may already hold. Each database knows up to which entry
+/// it does, and passes over those.
+pub trait Replica: Send + Sync + 'static {
+    /// An entry was applied to the state; in the order of the log. Must not block: whoever waits
+    /// for a verdict waits for this (Rule 6).
+    ///
+    /// Rule 10: the entry is durable in this node's own log.
+    fn applied(&self, applied: Applied);
+
+    /// Blocks until all databases hold every entry up to `up_to` durably (Rule 11). The committed
+    /// mark is durable up to there before this is called (Rule 10).
+    ///
+    /// # Errors
+    /// The disk failed; the node stops.
+    fn make_durable(&self, up_to: EntryId) -> io::Result<()>;
+
+    /// All databases of `state`, each as of the state's entry or later. May block.
+    ///
+    /// # Errors
+    /// One cannot be read. The snapshot is tried again.
+    fn databases_for_snapshot(&self, state: &State) -> io::Result<Vec<SnapshotDatabase>>;
+
+    /// Blocks until the databases are those of `state`, durably: the ones that come, and no
+    /// others. No entry is applied meanwhile.
+    ///
+    /// # Errors
+    /// The disk failed, or what came is no database; the node stops.
+    fn install_snapshot(
+        &self,
+        state: &State,
+        databases: &mut dyn Iterator<Item = io::Result<IncomingDatabase>>,
+    ) -> io::Result<()>;
+}

@@ -1,0 +1,99 @@
+//! How the node stands, for people and for health checks.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Instant, ServerState};
+
+use super::types::{Member, Raft, entry_id};
+use crate::core::{EntryId, NodeId};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Leader,
+    Follower,
+    Candidate,
+    /// Replicates, does not vote.
+    Learner,
+    Stopped,
+}
+
+/// Who leads, as this node knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Leadership {
+    pub term: u64,
+    pub leader: Option<NodeId>,
+    pub me_leading: bool,
+    /// This node leads and has applied an entry of its own term: only now it knows everything
+    /// that was committed before (Rule 14).
+    pub first_entry_applied: bool,
+}
+
+/// How far another node's log is known to be the leader's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerProgress {
+    pub matched: Option<EntryId>,
+    /// Entries that it lacks.
+    pub lag: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RaftStatus {
+    pub id: NodeId,
+    pub role: Role,
+    pub term: u64,
+    pub leader: Option<NodeId>,
+    pub last_log: Option<u64>,
+    pub committed: Option<EntryId>,
+    pub applied: Option<EntryId>,
+    /// The log before and with it is gone.
+    pub purged: Option<EntryId>,
+    /// Bytes of the log's entries.
+    pub log_bytes: u64,
+    /// Since a quorum last answered this leader; `None`: it does not lead, or none ever did.
+    pub quorum_age: Option<Duration>,
+    /// On the leader: the others.
+    pub peers: BTreeMap<NodeId, PeerProgress>,
+    pub members: BTreeMap<NodeId, Member>,
+    pub voters: Vec<NodeId>,
+}
+
+pub(super) fn quorum_age(raft: &Raft) -> Option<Duration> {
+    raft.metrics().borrow_watched().last_quorum_acked.map(|at| at.elapsed())
+}
+
+pub(super) fn status(raft: &Raft, log_bytes: u64) -> RaftStatus {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let membership = metrics.membership_config.membership();
+    let last = metrics.last_log_index;
+    let role = match (metrics.running_state.is_ok(), metrics.state) {
+        (false, _) | (_, ServerState::Shutdown) => Role::Stopped,
+        (_, ServerState::Leader) => Role::Leader,
+        (_, ServerState::Candidate) => Role::Candidate,
+        (_, ServerState::Follower) => Role::Follower,
+        (_, ServerState::Learner) => Role::Learner,
+    };
+    let peers = metrics.replication.iter().flatten().filter(|(id, _)| **id != metrics.id);
+    let peers = peers.map(|(id, matched)| {
+        let lag = last.map_or(0, |last| last + 1)
+            - matched.as_ref().map_or(0, |id| id.index + 1).min(last.map_or(0, |last| last + 1));
+        (NodeId(*id), PeerProgress { matched: matched.as_ref().map(entry_id), lag })
+    });
+    RaftStatus {
+        id: NodeId(metrics.id),
+        role,
+        term: metrics.current_term,
+        leader: metrics.current_leader.map(NodeId),
+        last_log: last,
+        committed: metrics.local_committed.as_ref().map(entry_id),
+        applied: metrics.last_applied.as_ref().map(entry_id),
+        purged: metrics.purged.as_ref().map(entry_id),
+        log_bytes,
+        quorum_age: metrics.last_quorum_acked.map(|at| at.elapsed()),
+        peers: peers.collect(),
+        members: membership.nodes().map(|(id, m)| (NodeId(*id), m.clone())).collect(),
+        voters: membership.voter_ids().map(NodeId).collect(),
+    }
+}

@@ -1,0 +1,127 @@
+"""What cannot be replicated is refused, changes nothing, and says why in the log."""
+
+import os
+
+import pytest
+from devcluster import Client, SqlError, run, shell
+
+BASH = "bash"
+
+
+@pytest.fixture
+def filled(cluster, db):
+    cluster.create(db, "PRAGMA journal_mode = wal", "CREATE TABLE t(x)", "INSERT INTO t VALUES ('kept')")
+    return db
+
+
+@pytest.fixture(params=["leader", "follower"])
+def node(cluster, request):
+    return cluster.leader() if request.param == "leader" else cluster.followers()[0]
+
+
+def refused(node, *command, log="refused"):
+    """The command fails, and the node's log has a line about it, now or lately: the same line is
+    held back for ten seconds."""
+    before = len(node.log())
+    done = run(*command, check=False)
+    assert done.returncode != 0, f"{command} was not refused"
+    assert log in node.log(), f"no log line about {command}: {node.log()[before:]}"
+
+
+def unharmed(cluster, db):
+    cluster.same(db)
+    for node in cluster.nodes:
+        assert node.sql(db, "SELECT x FROM t") == [["kept"]]
+    cluster.leader().sql(db, "INSERT INTO t VALUES ('more')", "DELETE FROM t WHERE x = 'more'")
+
+
+def test_copying_over_a_database(cluster, node, filled, tmp_path):
+    """cp and dd write pages that nobody locked for."""
+    shell(tmp_path / "other.db", "CREATE TABLE other(x); INSERT INTO other VALUES (zeroblob(50000))")
+    refused(node, "cp", tmp_path / "other.db", node.db(filled))
+    refused(node, "dd", f"if={tmp_path}/other.db", f"of={node.db(filled)}", "conv=notrunc")
+    refused(node, BASH, "-c", f": > {node.db(filled)}")
+    refused(node, "truncate", "-s", "4096", node.db(filled))
+    unharmed(cluster, filled)
+
+
+def test_writing_over_the_wal(cluster, node, filled):
+    with node.client(filled) as client:
+        client.run("INSERT INTO t VALUES ('more')")
+        refused(node, "dd", "if=/dev/zero", f"of={node.db(filled)}-wal", "bs=4096", "count=1", "conv=notrunc")
+        client.run("DELETE FROM t WHERE x = 'more'")
+    unharmed(cluster, filled)
+
+
+def test_moving(cluster, node, filled, tmp_path):
+    refused(node, "mv", node.db(filled), node.db("moved.db"))
+    shell(tmp_path / "in.db", "CREATE TABLE t(x)")
+    refused(node, "ln", node.db(filled), node.db("linked.db"))
+    unharmed(cluster, filled)
+
+
+def test_folders_and_links(cluster, node):
+    refused(node, "mkdir", node.db("folder"))
+    refused(node, "ln", "-s", "/etc/passwd", node.db("link.db"))
+    refused(node, "mkfifo", node.db("pipe"))
+
+
+def test_no_database(cluster, node):
+    """A file that is no SQLite database never reaches the other nodes."""
+    name = f"text-{node}.db"
+    refused(node, BASH, "-c", f"echo hello > {node.db(name)}")
+    for other in cluster.nodes:
+        assert name not in other.databases() or other.databases()[name]["pages"] == 0
+    run("rm", "-f", node.db(name))
+    node.sql(name, "CREATE TABLE t(x)", "INSERT INTO t VALUES ('kept')")
+    unharmed(cluster, name)
+
+
+def test_a_name_that_is_too_long(cluster, node):
+    for name in ("x" * 248, "x" * 255):
+        refused(node, "touch", node.db(name))
+    longest = "y" * 247
+    node.sql(longest, "CREATE TABLE IF NOT EXISTS t(x)")
+    cluster.same(longest)
+
+
+def test_names_that_belong_to_others(cluster, node):
+    refused(node, "touch", node.db(".hidden"))
+    refused(node, BASH, "-c", f"echo n1 > {node.db('.primary')}")
+
+
+def test_exclusive_locking_in_wal(cluster, node, filled):
+    """It has no wal-index that others could read: refused, and the connection can go on without."""
+    with node.client(filled, timeout=1) as client:
+        with pytest.raises(SqlError):
+            client.run("PRAGMA locking_mode = exclusive")
+            client.run("BEGIN IMMEDIATE")
+            client.run("INSERT INTO t VALUES ('more')")
+            client.run("COMMIT")
+    unharmed(cluster, filled)
+
+
+def test_a_read_only_connection(cluster, node, filled):
+    with Client(f"{node.db(filled)}") as client:
+        client.run("PRAGMA query_only = 1")
+        assert client.run("SELECT x FROM t") == [["kept"]]
+        with pytest.raises(SqlError):
+            client.run("INSERT INTO t VALUES ('more')")
+    unharmed(cluster, filled)
+
+
+def test_unlinking_the_wal_or_shm_by_hand(cluster, node, filled):
+    """Never under a living connection; without one it loses nothing."""
+    with node.client(filled) as client:
+        client.run("INSERT INTO t VALUES ('more')")
+        run("rm", "-f", f"{node.db(filled)}-shm", check=False)
+        run("rm", "-f", f"{node.db(filled)}-wal", check=False)
+        client.run("DELETE FROM t WHERE x = 'more'")
+        assert client.run("SELECT x FROM t") == [["kept"]]
+    unharmed(cluster, filled)
+
+
+def test_chmod_and_chown_do_no_harm(cluster, node, filled):
+    for command in (("chmod", "000"), ("chown", f"{os.getuid()}:{os.getgid()}")):
+        run(*command, node.db(filled), check=False)
+        unharmed(cluster, filled)

@@ -1,0 +1,62 @@
+//! The write path from a stock SQLite client to the files of other nodes, over a log in memory.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use common::{Cluster, eventually, no_mounts, sqlite};
+use litefs_py::commit::Settings;
+
+/// Runs a test that needs mounts within a runtime of its own.
+fn with_cluster(nodes: u64, settings: Settings, test: impl FnOnce(&Cluster)) {
+    if let Some(reason) = no_mounts() {
+        eprintln!("SKIPPED write_path: {reason}");
+        return;
+    }
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let _inside = runtime.enter();
+    let cluster = Cluster::start(nodes, settings);
+    test(&cluster);
+}
+
+#[test]
+fn one_node_commits() {
+    with_cluster(1, Settings::default(), |cluster| {
+        let path = cluster.path(1, "app.db");
+        assert_eq!(sqlite(&path, "create table t(a); insert into t values(1)"), Ok(String::new()));
+        assert_eq!(sqlite(&path, "select * from t"), Ok("1".into()));
+        eventually("the database is in WAL mode", || {
+            sqlite(&path, "pragma journal_mode") == Ok("wal".into())
+        });
+        for value in 2..50 {
+            let sql = format!("insert into t values({value}); select count(*) from t");
+            assert_eq!(sqlite(&path, &sql), Ok(value.to_string()));
+        }
+        assert_eq!(sqlite(&path, "pragma integrity_check"), Ok("ok".into()));
+    });
+}
+
+#[test]
+fn every_node_writes() {
+    with_cluster(3, Settings::default(), |cluster| {
+        let path = |node| cluster.path(node, "app.db");
+        assert_eq!(sqlite(&path(1), "create table t(a, node)"), Ok(String::new()));
+        eventually("it is everywhere", || {
+            (1..=3).all(|node| sqlite(&path(node), "select count(*) from t") == Ok("0".into()))
+        });
+        for round in 0..20 {
+            for node in 1..=3 {
+                let sql = format!("insert into t values({round}, {node})");
+                assert_eq!(sqlite(&path(node), &sql), Ok(String::new()), "round {round}");
+            }
+        }
+        eventually("all see all", || {
+            (1..=3).all(|node| sqlite(&path(node), "select count(*) from t") == Ok("60".into()))
+        });
+        let position = cluster.database(1, "app.db").store().position();
+        for node in 1..=3 {
+            assert_eq!(sqlite(&path(node), "pragma integrity_check"), Ok("ok".into()));
+            assert_eq!(cluster.database(node, "app.db").store().position(), position);
+        }
+    });
+}
