@@ -88,8 +88,19 @@ impl Dev {
         Running { child: self.command(more).stderr(file).spawn().unwrap(), errors }
     }
 
+    /// One that should end by itself; what it says fits into a pipe.
     fn once(&self, more: &[&str]) -> Output {
-        self.command(more).output().unwrap()
+        let mut command = self.command(more);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() >= deadline {
+                kill(child.id(), "TERM");
+                panic!("it did not end: {:?}", child.wait_with_output());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.wait_with_output().unwrap()
     }
 
     fn ready(&self) -> Option<Value> {
