@@ -1,5 +1,6 @@
 //! What an application's own checkpoint writes into the database file (under byte 121): pages that
-//! are committed already, and the file's new size. No transaction.
+//! are committed already, and the file's new size. No transaction. The log's committed mark is
+//! durable before (Rule 10): that is the caller's part.
 
 use std::os::unix::fs::FileExt;
 
