@@ -5,6 +5,7 @@
 //! what is committed in the raw files (it recovers the WAL, or plays a hot journal back); that has
 //! to be, byte for byte, what the captured transactions made of an empty image.
 //! Promise: invisible-until-committed. Rules 8 and 20.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

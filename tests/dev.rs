@@ -1,4 +1,5 @@
 //! `litefs-py dev` with a small program in the place of the nodes: start, death, restart, stop.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
 use std::io::Read;
@@ -87,8 +88,19 @@ impl Dev {
         Running { child: self.command(more).stderr(file).spawn().unwrap(), errors }
     }
 
+    /// One that should end by itself; what it says fits into a pipe.
     fn once(&self, more: &[&str]) -> Output {
-        self.command(more).output().unwrap()
+        let mut command = self.command(more);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() >= deadline {
+                kill(child.id(), "TERM");
+                panic!("it did not end: {:?}", child.wait_with_output());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.wait_with_output().unwrap()
     }
 
     fn ready(&self) -> Option<Value> {
@@ -141,7 +153,7 @@ fn kill(pid: u32, signal: &str) {
 }
 
 fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         if let Some(found) = look() {
             return found;

@@ -2,6 +2,7 @@
 //! read by us: the same content, and a page index that finds each page.
 //!
 //! Wants Go, and its module proxy or cache; prints `SKIPPED ltx_go: …` without.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fmt::Write as _;
 use std::fs;

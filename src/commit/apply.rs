@@ -69,7 +69,7 @@ impl Database {
                     return;
                 }
                 let Some(queued) = state.queue.pop_front() else {
-                    self.unlock_applied(&mut state);
+                    Self::unlock_applied(&mut state);
                     return;
                 };
                 state.pumping = true;
@@ -84,7 +84,7 @@ impl Database {
             state.pumping = false;
             state.incarnation = Some(queued.incarnation);
             state.visible = queued.entry.index;
-            self.unlock_applied(&mut state);
+            Self::unlock_applied(&mut state);
             later.checkpoint = self.wants_checkpoint();
             self.after_release(&mut state, &mut later);
             later.pump = false;
@@ -113,7 +113,7 @@ impl Database {
         }
     }
 
-    fn unlock_applied(&self, state: &mut State) {
+    fn unlock_applied(state: &mut State) {
         let all = ByteRange { start: 0, end: u64::MAX };
         state.shm_locks.unlock(APPLIER, all);
         state.db_locks.unlock(APPLIER, all);
@@ -191,7 +191,7 @@ impl Database {
         state.incarnation = Some(incarnation);
         state.visible = state.visible.max(entry.index);
         state.queue.retain(|queued| queued.entry.index > entry.index);
-        self.unlock_applied(&mut state);
+        Self::unlock_applied(&mut state);
         self.after_release(&mut state, &mut later);
         drop(state);
         later.run(self);

@@ -155,7 +155,7 @@ impl Arbiter {
         for action in actions {
             match action {
                 Action::Grant { database, node, ticket } => {
-                    self.grant(term, database, node, ticket);
+                    self.grant(term, &database, node, ticket);
                 }
                 Action::Recall { database, node, ticket } => {
                     self.recall(term, database, node, ticket);
@@ -164,8 +164,8 @@ impl Arbiter {
         }
     }
 
-    fn grant(&self, term: u64, database: DatabaseName, node: NodeId, ticket: Ticket) {
-        let index = (self.last_index)(&database);
+    fn grant(&self, term: u64, database: &DatabaseName, node: NodeId, ticket: Ticket) {
+        let index = (self.last_index)(database);
         let asked = lock(&self.reign)
             .as_mut()
             .filter(|reign| reign.term == term)
@@ -232,15 +232,15 @@ impl Arbiter {
             Ok(Ok(index)) => Answer::Granted { index },
             Ok(Err(_reign_over)) => Answer::NotLeader,
             Err(_waiting) => {
-                self.forget_asked(term, (place, node, ticket));
+                self.forget_asked(term, &(place, node, ticket));
                 Answer::Waiting
             }
         }
     }
 
-    fn forget_asked(&self, term: u64, place: Place) {
+    fn forget_asked(&self, term: u64, place: &Place) {
         if let Some(reign) = lock(&self.reign).as_mut().filter(|reign| reign.term == term) {
-            reign.asked.remove(&place);
+            reign.asked.remove(place);
         }
     }
 

@@ -100,7 +100,7 @@ impl Database {
             .is_ok_and(|head| head.first().is_some_and(|byte| *byte != 0))
     }
 
-    /// Full disks are said as such, so that SQLite says SQLITE_FULL; the rest is EIO, and logged.
+    /// Full disks are said as such, so that SQLite says `SQLITE_FULL`; the rest is EIO, and logged.
     pub(super) fn errno(&self, error: &StoreError) -> Errno {
         match error {
             StoreError::Io { source, .. } if is_full(source) => {

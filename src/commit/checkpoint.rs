@@ -157,9 +157,10 @@ impl Database {
         self.after_release(&mut state, &mut later);
         drop(state);
         later.run(self);
-        match result {
-            Ok(()) => tracing::info!(database = %self.name, "turned to WAL"),
-            Err(_) => tracing::info!(database = %self.name, "not turned to WAL this time"),
+        if let Ok(()) = result {
+            tracing::info!(database = %self.name, "turned to WAL");
+        } else {
+            tracing::info!(database = %self.name, "not turned to WAL this time");
         }
     }
 

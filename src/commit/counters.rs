@@ -78,7 +78,7 @@ mod tests {
         let latency = LatencyCounter::default();
         latency.add(Duration::from_micros(250));
         latency.add(Duration::from_micros(251));
-        latency.add(Duration::from_secs(60));
+        latency.add(Duration::from_mins(1));
         let now = latency.snapshot();
         assert_eq!(now.count, 3);
         assert_eq!(now.buckets[0].1, 1);

@@ -62,6 +62,7 @@ pub struct Database {
     pub(super) me: Weak<Database>,
 }
 
+#[allow(clippy::struct_excessive_bools)] // independent facts, each set at one place
 pub(super) struct State {
     pub db_locks: LockTable<LockOwner>,
     pub shm_locks: LockTable<LockOwner>,
@@ -360,7 +361,12 @@ impl Shared {
 
     /// Where a staged transaction's file lies.
     pub fn staged_path(&self, sha256: &[u8; 32]) -> std::path::PathBuf {
-        let name: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        use std::fmt::Write;
+        let mut name = String::with_capacity(64);
+        for byte in sha256 {
+            // Writing to a String cannot fail.
+            let _ = write!(name, "{byte:02x}");
+        }
         self.staged.join(name)
     }
 

@@ -163,10 +163,10 @@ impl AllDatabases {
     }
 
     fn remove(&self, name: &DatabaseName) {
-        if let Some(database) = self.withdraw(name) {
-            if let Err(error) = self.store.delete(database.store()) {
-                tracing::warn!(database = %name, %error, "files of a deleted database remain");
-            }
+        if let Some(database) = self.withdraw(name)
+            && let Err(error) = self.store.delete(database.store())
+        {
+            tracing::warn!(database = %name, %error, "files of a deleted database remain");
         }
     }
 

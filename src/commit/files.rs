@@ -149,12 +149,11 @@ impl Database {
         pid: u32,
         reason: &Refusal,
     ) -> Errno {
-        match state.hold.as_mut() {
-            Some(hold) => self.doom(hold, reason),
-            None => {
-                self.notices.refuse(self.name.as_str(), "journal", pid, &reason.to_string());
-                Errno(libc::EIO)
-            }
+        if let Some(hold) = state.hold.as_mut() {
+            self.doom(hold, reason)
+        } else {
+            self.notices.refuse(self.name.as_str(), "journal", pid, &reason.to_string());
+            Errno(libc::EIO)
         }
     }
 

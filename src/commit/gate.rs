@@ -82,6 +82,12 @@ impl Database {
             && covers(request.range, locks::CKPT)
         {
             self.ask_to_checkpoint(&mut state, request, reply, &mut later);
+        } else if request.kind == LockKind::Exclusive
+            && request.file == LockFile::Shm
+            && covers(request.range, locks::RECOVER)
+        {
+            // Rule 3: the daemon alone repairs a wal-index, when its writer's lock is released.
+            later.answer(reply, Err(Errno(libc::EAGAIN)));
         } else {
             self.try_or_wait(&mut state, request, reply, &mut later);
         }

@@ -29,14 +29,14 @@ impl Database {
                     );
                     return Err(Errno(libc::EACCES));
                 }
-                self.app_hold(&mut state)?;
+                Self::app_hold(&mut state)?;
                 self.store.journal(true).map(drop).map_err(|error| self.errno(&error))
             }
         }
     }
 
     /// The application's hold in rollback mode, if it is fit to go on.
-    fn app_hold<'a>(&self, state: &'a mut State) -> Result<&'a mut Hold, Errno> {
+    fn app_hold(state: &mut State) -> Result<&mut Hold, Errno> {
         let hold = state
             .hold
             .as_mut()
@@ -90,7 +90,7 @@ impl Database {
     ) {
         let mut later = Later::default();
         let mut state = lock(&self.state);
-        let event = self.app_hold(&mut state).and_then(|hold| {
+        let event = Self::app_hold(&mut state).and_then(|hold| {
             // What follows the commit point in the same hold is no second one.
             if matches!(hold.phase, Phase::Committed { .. }) {
                 return Ok((JournalEvent::Pass, hold.pid));

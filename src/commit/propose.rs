@@ -168,7 +168,7 @@ impl Proposer {
                     return;
                 }
                 command = Command::Abandon { id };
-                deadline = Instant::now() + Duration::from_secs(3600);
+                deadline = Instant::now() + Duration::from_hours(1);
             }
         }
     }
@@ -205,7 +205,7 @@ impl Proposer {
             Command::Commit(commit) if matches!(commit.payload, Payload::Staged { .. })
         );
         // The leader fetches a staged file before it answers.
-        let limit = if staged { Duration::from_secs(60) } else { CALL_TIMEOUT };
+        let limit = if staged { Duration::from_mins(1) } else { CALL_TIMEOUT };
         let request = Request::Propose { term: now.term, command: command.clone() };
         let request = request.encode().map_err(|error| error.to_string())?;
         let answer = self.group.call(leader, request, limit).await?;

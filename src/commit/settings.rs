@@ -53,4 +53,4 @@ pub const WISH: Duration = Duration::from_millis(400);
 pub const RECLAIM: Duration = Duration::from_millis(150);
 
 /// A node not heard of for so long loses the locks it held.
-pub const NODE_SILENT: Duration = Duration::from_millis(1000);
+pub const NODE_SILENT: Duration = Duration::from_secs(1);

@@ -219,8 +219,7 @@ impl Database {
                 self.store.read_with_overlay(0, &mut head)?;
                 let header = DatabaseHeader::parse(&head)?;
                 let pages = header.size_in_pages(self.store.size_with_overlay()?);
-                let numbers =
-                    commit.changed(pages).into_iter().map(|number| (number, None)).collect();
+                let numbers = commit.changed(pages).map(|number| (number, None)).collect();
                 Ok(Plan { page_size: header.page_size, pages, numbers })
             }
         }

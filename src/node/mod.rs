@@ -266,7 +266,7 @@ async fn mount(config: &Config, parts: &Parts) -> Result<Mount, NodeError> {
         path: settings.path.clone(),
         owner: accounts::user(&settings.owner)?,
         group: accounts::group(Some(&settings.group))?.unwrap_or(0),
-        mode: settings.mode.0 as u16,
+        mode: settings.mode.0,
         allow_other: settings.allow_other,
         passthrough: settings.passthrough == Passthrough::Auto,
         statfs_path: parts.folder.path().to_owned(),

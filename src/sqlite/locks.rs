@@ -1,6 +1,6 @@
 //! The bytes that SQLite's connections lock.
 //!
-//! Sources: `os_unix.c` and `os.h` for the database file, `wal.c` ("WALINDEX_LOCK_OFFSET") and the
+//! Sources: `os_unix.c` and `os.h` for the database file, `wal.c` ("`WALINDEX_LOCK_OFFSET`") and the
 //! WAL-mode file format, section 2.3, for the shm.
 
 /// On the database file: taken for a moment by everyone who wants SHARED, and kept by a writer

@@ -265,17 +265,6 @@ impl Database {
         read_full(&self.main, offset, buffer).map_err(|e| self.io("reading", "database", e))
     }
 
-    /// A write of an application's own checkpoint (it holds byte 121): no transaction. The committed
-    /// mark of the log is durable before (Rule 10): that is the caller's part.
-    pub fn checkpoint_write(&self, offset: u64, data: &[u8]) -> Result<(), StoreError> {
-        self.main.write_all_at(data, offset).map_err(|e| self.io("backfilling", "database", e))
-    }
-
-    /// The truncation at the end of an application's own checkpoint.
-    pub fn checkpoint_truncate(&self, len: u64) -> Result<(), StoreError> {
-        self.main.set_len(len).map_err(|e| self.io("truncating", "database", e))
-    }
-
     /// The WAL file, as applications write and read it.
     pub fn wal(&self) -> &File {
         &self.wal

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::disk::Folder;
+use super::disk::Disk as _;
+use super::disk::{DiskFile, Folder};
 use super::tests::{entry, wait};
 use super::*;
 use crate::raft::NoStagedFiles;

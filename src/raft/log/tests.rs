@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::disk::Folder;
+use super::memory::Found;
 use super::recover::{Recovered, recover};
 use super::segments::parse_name;
 use super::sim::{SimDisk, Tear};
@@ -272,6 +273,33 @@ fn it_goes_on_after_every_crash() {
     }
 }
 
+/// Two records are written together, the first is torn, the second is whole. Later a new one takes
+/// exactly the place of the first: the second must not come back behind it.
+#[test]
+fn what_was_behind_a_torn_record_stays_gone() {
+    let mut torn = 0;
+    for seed in 0..64 {
+        let disk = SimDisk::new();
+        let log = open(&disk).unwrap();
+        assert!(wait(|done| log.append(vec![entry(1, 0, 100)], done)));
+        // The write passes, its sync does not.
+        disk.crash_at(disk.operations() + 1);
+        let both = vec![entry(1, 1, 100), entry(1, 2, 100)];
+        assert!(!wait(|done| log.append(both, done)));
+        log.close();
+        let crashed = disk.after_crash(Tear::Sectors(seed), disk.folders() - 1);
+        let log = open(&crashed).unwrap();
+        if log.last() == Some(EntryId { term: 1, index: 0 }) {
+            torn += 1;
+            assert!(wait(|done| log.append(vec![entry(2, 1, 100)], done)));
+            log.close();
+            let log = open(&crashed).unwrap();
+            assert_eq!(log.last(), Some(EntryId { term: 2, index: 1 }), "seed {seed}");
+        }
+    }
+    assert!(torn > 10, "{torn}");
+}
+
 /// Damage in what was acknowledged is an error that names file and offset, not a shorter log.
 #[test]
 fn damage_is_told_from_a_torn_tail() {
@@ -379,11 +407,19 @@ fn a_purge_waits_for_the_state() {
     // The committed mark does not wait behind it: databases wait for the mark.
     assert!(wait(|done| log.sync_committed(done)));
     assert!(receiver.try_recv().is_err(), "acknowledged too early");
+    // Rule 10: nor is it applied.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let wait = Duration::from_millis(20);
+    let flushed =
+        runtime.block_on(async { tokio::time::timeout(wait, log.wait_flushed(501)).await });
+    assert!(flushed.is_err(), "flushed too early");
     let crashed = disk.after_crash(Tear::Everything, disk.folders() - 1);
     assert_eq!(recover(&crashed).unwrap().memory.last(), Some(EntryId { term: 1, index: 2 }));
     log.state_is_durable(500);
     assert!(receiver.recv().unwrap().is_ok());
+    runtime.block_on(log.wait_flushed(501)).unwrap();
     log.close();
+    assert!(runtime.block_on(log.wait_flushed(502)).is_err(), "nobody waits for a closed log");
     let log = open(&disk).unwrap();
     assert_eq!(log.last(), Some(EntryId { term: 2, index: 501 }));
 }

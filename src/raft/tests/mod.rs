@@ -2,6 +2,7 @@
 
 mod network;
 mod simulation;
+mod start;
 mod suite;
 
 use std::io;

@@ -25,6 +25,11 @@ const NODES: [u64; 3] = [1, 2, 3];
 const LASTS: Duration = Duration::from_millis(2_500);
 const SOON: Duration = Duration::from_secs(20);
 
+fn lasts() -> Duration {
+    let seconds = std::env::var("RAFT_SECONDS").ok().and_then(|text| text.parse().ok());
+    seconds.map_or(LASTS, Duration::from_secs)
+}
+
 struct Simulation {
     seed: u64,
     net: Arc<Net>,
@@ -141,7 +146,13 @@ impl Simulation {
 
     /// Something bad, or better.
     async fn fault(&mut self, rng: &mut StdRng) {
-        let one = NODES[rng.random_range(0..NODES.len())];
+        let leads = |(node, _): &&(RaftNode, _)| node.leadership().borrow().me_leading;
+        let leader = self.running.values().find(leads).map(|(node, _)| node.status().id.0);
+        // The leader is worth the most trouble.
+        let one = match leader {
+            Some(leader) if rng.random() => leader,
+            _ => NODES[rng.random_range(0..NODES.len())],
+        };
         match rng.random_range(0..8) {
             0 => self.net.cut(&[one], &NODES),
             1 | 2 => self.net.cut(&[], &NODES),
@@ -158,7 +169,8 @@ impl Simulation {
                 }
             }
             _ => {
-                let dead = NodeId(rng.random_range(1..=3));
+                let dead = NodeId(leader.unwrap_or(one));
+                let one = NODES[rng.random_range(0..NODES.len())];
                 if let Some((node, _)) = self.running.get(&one) {
                     // Also when it is not true: it may cost an election, never a commit.
                     node.peer_died(dead);
@@ -172,12 +184,13 @@ impl Simulation {
         for id in NODES {
             self.start(id).await;
         }
-        let ends = Instant::now() + LASTS;
+        let ends = Instant::now() + lasts();
         while Instant::now() < ends {
             self.fault(&mut rng).await;
             for _ in 0..rng.random_range(1..10) {
                 if !self.propose(Duration::from_millis(60)).await {
                     sleep(Duration::from_millis(10)).await;
+                    break;
                 }
             }
             self.check_all();
@@ -211,7 +224,8 @@ impl Simulation {
     }
 }
 
-/// Another seed each time, told when it fails; `RAFT_SEED` runs one again.
+/// Another seed each time, told when it fails; `RAFT_SEED` runs one again,
+/// `RAFT_SECONDS` for longer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_on_a_bad_network() {
     let seeds: Vec<u64> = match std::env::var("RAFT_SEED") {

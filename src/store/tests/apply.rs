@@ -174,7 +174,7 @@ fn pages_left_out_are_zeros() {
     node.check_file(&grown);
 }
 
-/// A WAL that is backfilled begins anew; a stock writer then goes on where we stopped, and we
+/// Rule 4: a WAL that is backfilled begins anew; a stock writer then goes on where we stopped, and we
 /// where it stopped.
 #[test]
 fn a_stock_writer_and_we_take_turns() {

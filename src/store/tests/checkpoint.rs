@@ -16,10 +16,13 @@ fn a_reader_holds_its_snapshot_through_checkpoints() {
     reader.run("BEGIN");
     assert_eq!(reader.run("SELECT sum(v) FROM t"), "1");
     let pinned = node.database.wal_tip().unwrap().unwrap().frame;
+    // All is backfilled, and yet the WAL does not begin anew beneath the reader.
+    assert_eq!(node.database.checkpoint(CheckpointMode::Passive).unwrap().backfilled, pinned);
     for v in 2..10 {
         node.append(&origin.run(&format!("INSERT INTO t VALUES({v})"))).unwrap();
         let done = node.database.checkpoint(CheckpointMode::Passive).unwrap();
         assert_eq!(done.backfilled, pinned);
+        assert_eq!(node.database.wal_tip().unwrap().unwrap().frame, done.frames);
         assert!(done.frames > pinned);
         assert_eq!(reader.run("SELECT sum(v) FROM t"), "1");
     }

@@ -33,6 +33,9 @@ fn restart(dir: tempfile::TempDir, log: &[Transaction]) -> Node {
         database.apply_in_place(&transaction.ltx[..], entry(index)).unwrap();
     }
     assert_eq!(database.finish_recovery().unwrap(), log.last().unwrap().position);
+    // Rule 9: nothing local outlives a start.
+    assert_eq!(database.sizes().unwrap().wal, 0);
+    assert!(!database.folder().join("journal").exists());
     let node = Node::with(dir, store, database);
     node.check_file(&log.last().unwrap().image);
     node
