@@ -129,7 +129,12 @@ impl Arbiter {
                 });
             }
             Ok(other) => tracing::debug!(node = node.0, ?other, "no word on held locks"),
-            Err(error) => tracing::debug!(node = node.0, error, "no word on held locks"),
+            // Dead, or cut off: what it held is free. Were it alive after all, its next commit would
+            // be judged by its base.
+            Err(error) => {
+                tracing::debug!(node = node.0, error, "no word on held locks");
+                self.with(term, |table, now| table.node_lost(now, node));
+            }
         }
     }
 
@@ -189,11 +194,25 @@ impl Arbiter {
         }
         let Some(arbiter) = self.me.upgrade() else { return };
         self.runtime.spawn(async move {
-            let request = Request::Recall { term, database, ticket };
-            if let Err(error) = arbiter.ask(node, &request, CALL_TIMEOUT).await {
-                tracing::debug!(node = node.0, error, "a recall was not heard");
+            let request = Request::Recall { term, database: database.clone(), ticket };
+            // The table says it once for each hold, so it has to be heard: a node that came back a
+            // moment ago may reach us before we reach it.
+            while arbiter.holds(term, &database, node) {
+                match arbiter.ask(node, &request, CALL_TIMEOUT).await {
+                    Ok(_) => return,
+                    Err(error) => {
+                        tracing::debug!(node = node.0, error, "a recall was not heard");
+                        tokio::time::sleep(TICK).await;
+                    }
+                }
             }
         });
+    }
+
+    fn holds(&self, term: u64, database: &DatabaseName, node: NodeId) -> bool {
+        lock(&self.reign)
+            .as_ref()
+            .is_some_and(|reign| reign.term == term && reign.table.holder(database) == Some(node))
     }
 
     async fn ask(
@@ -242,6 +261,11 @@ impl Arbiter {
         if let Some(reign) = lock(&self.reign).as_mut().filter(|reign| reign.term == term) {
             reign.asked.remove(place);
         }
+    }
+
+    /// Whether locks are granted: always on a node that does not lead.
+    pub fn is_open(&self) -> bool {
+        lock(&self.reign).as_ref().is_none_or(|reign| reign.table.is_open())
     }
 
     /// Who holds what, on the leader.

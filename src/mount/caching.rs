@@ -24,7 +24,7 @@ const DATABASE: Duration = Duration::from_secs(1);
 /// For files that other processes, or this daemon, change at any time.
 pub(super) const NEVER: Duration = Duration::ZERO;
 
-/// For a name and its attributes alike. Names that are not there are never cached.
+/// For attributes. Names are looked up each time.
 pub(super) fn time_to_live(part: Part) -> Duration {
     match part {
         Part::Database => DATABASE,

@@ -9,7 +9,7 @@ use fuser::{
     ReplyOpen,
 };
 
-use super::caching::{NEVER, time_to_live};
+use super::caching::NEVER;
 use super::filesystem::Shared;
 use super::inodes::{GENERATION, Inode};
 use super::locks::done;
@@ -51,7 +51,8 @@ impl Shared {
                 .ok_or(Errno::ENOENT)
                 .and_then(|known| {
                     let attributes = self.ownership.part(&known, part, &self.tree)?;
-                    Ok((attributes, time_to_live(part), Some(known)))
+                    // Another node may have deleted the name: it is looked up each time.
+                    Ok((attributes, NEVER, Some(known)))
                 }),
             Err(why @ BadName::Name(NameError::TooLong(_))) => Err(refusal(&why)),
             Err(_) => Err(Errno::ENOENT),

@@ -139,6 +139,9 @@ impl Engine for EmbeddedEngine {
         if self.draining.load(Ordering::Acquire) {
             not_ready.push("the node is stopping".to_owned());
         }
+        if leading && !self.arbiter.is_open() {
+            not_ready.push("the new leader asks who holds which write lock".to_owned());
+        }
         if raft.leader.is_none() {
             not_ready.push("no leader is known".to_owned());
         }
