@@ -79,7 +79,10 @@ def reads(bench):
         ("one", "reads by key, all in one transaction", "0.95 of plain"),
     ):
         base, on_leader, on_follower = bench.runs(
-            *(("reads", database, bench.options.seconds, kind) for database in (plain, leader, follower))
+            *(
+                ("reads", database, bench.options.seconds, kind)
+                for database in (plain, leader, follower)
+            )
         )
         bench.note(f"{what}, on the leader", "/s", on_leader, base, reach)
         bench.note(f"{what}, on a follower", "/s", on_follower, base, reach)
@@ -108,7 +111,9 @@ def parallel(bench):
     with ThreadPoolExecutor(count) as pool:
         for _ in range(bench.options.runs):
             for name, databases in places.items():
-                jobs = [pool.submit(work, "writes", d, bench.options.seconds, "FULL") for d in databases]
+                jobs = [
+                    pool.submit(work, "writes", d, bench.options.seconds, "FULL") for d in databases
+                ]
                 found[name].append(sum(job.result() for job in jobs))
     bench.note("8 clients on 8 databases, on the leader", "tx/s", found["ours"], found["plain"])
 
@@ -259,11 +264,17 @@ def main():
             cluster.clear()
     results = ROOT / "bench" / "results" / f"{started:%Y-%m-%dT%H%M%S}.json"
     results.parent.mkdir(parents=True, exist_ok=True)
-    machine = {"cpus": os.cpu_count(), "kernel": platform.release(), "sqlite": sqlite3.sqlite_version}
+    machine = {
+        "cpus": os.cpu_count(),
+        "kernel": platform.release(),
+        "sqlite": sqlite3.sqlite_version,
+    }
     kept = {"date": started.isoformat(), "program": str(options.program), "machine": machine}
     results.write_text(json.dumps(kept | {"rows": bench.rows}, indent=1) + "\n")
     print(table(bench.rows))
-    print(f"\n{options.program.parent.name} build; SQLite {sqlite3.sqlite_version}; every value: {results}")
+    print(
+        f"\n{options.program.parent.name} build; SQLite {sqlite3.sqlite_version}; every value: {results}"
+    )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::cluster_lock::ClusterLock;
 use super::counters::count;
 use super::database::{Database, Later, SHARED_RANGE};
 use super::door::{Errno, LockRequest, Reply};
@@ -169,6 +170,9 @@ impl Database {
         let mut later = Later::default();
         let mut state = lock(&self.state);
         state.deleted = true;
+        if let ClusterLock::Held(held) = std::mem::replace(&mut state.cluster, ClusterLock::None) {
+            self.tell_release(held.term, held.ticket);
+        }
         state.queue.clear();
         if let Some(pending) = state.pending.take() {
             later.answer(pending.reply, Err(Errno(libc::EIO)));

@@ -266,8 +266,10 @@ impl AllDatabases {
 
 impl Holder for AllDatabases {
     fn recall(&self, term: u64, database: &DatabaseName, ticket: Ticket) {
-        if let Some(database) = self.find(database) {
-            database.recalled(term, ticket);
+        match self.find(database) {
+            Some(database) => database.recalled(term, ticket),
+            // Deleted meanwhile: whoever makes the name anew must not wait for us.
+            None => self.shared.tell_release(database, term, ticket),
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::cluster_lock::{ClusterLock, Held};
 use super::counters::count;
-use super::database::{Database, Later, State};
+use super::database::{Database, Later, Shared, State};
 use super::door::{Conflict, Errno, FileKind, LockRequest, Reply};
 use super::hold::{Follow, HEIR, Hold, JournalFollow, LockOwner, Phase};
 use super::lock;
@@ -21,6 +21,7 @@ use super::settings::{CALL_TIMEOUT, LOCK_CALL, RESERVATION, WISH};
 use crate::capture::{DatabaseShape, JournalCapture, WalCapture};
 use crate::cluster::Ticket;
 use crate::core::ports::{ByteRange, LockFile, LockKind};
+use crate::core::{DatabaseName, NodeId};
 use crate::sqlite::locks;
 use crate::store::JournalMode;
 
@@ -369,7 +370,7 @@ impl Database {
                 Some(leader) => {
                     let request =
                         Request::Lock { term: now.term, database: self.name.clone(), ticket };
-                    self.ask(leader, &request, LOCK_CALL + CALL_TIMEOUT).await
+                    self.shared.ask(leader, &request, LOCK_CALL + CALL_TIMEOUT).await
                 }
                 None => Answer::NotLeader,
             };
@@ -380,24 +381,6 @@ impl Database {
                     let changed = leadership.changed();
                     let _either = tokio::time::timeout(ASK_AGAIN, changed).await;
                 }
-            }
-        }
-    }
-
-    async fn ask(&self, leader: crate::core::NodeId, request: &Request, limit: Duration) -> Answer {
-        let answer = match request.encode() {
-            Ok(request) => self.group.call(leader, request, limit).await,
-            Err(error) => Err(error.to_string()),
-        };
-        match answer.map(|bytes| Answer::decode(&bytes)) {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => {
-                tracing::warn!(leader = leader.0, %error, "an answer that cannot be read");
-                Answer::NotLeader
-            }
-            Err(error) => {
-                tracing::debug!(leader = leader.0, error, "the lock request was not answered");
-                Answer::NotLeader
             }
         }
     }
@@ -473,21 +456,8 @@ impl Database {
         }
     }
 
-    fn tell_release(self: &Arc<Self>, term: u64, ticket: Ticket) {
-        let now = self.leadership();
-        let Some(leader) = now.leader.filter(|_| now.term == term) else { return };
-        if leader == self.group.me() {
-            let database = Arc::clone(self);
-            self.runtime.spawn(async move {
-                database.arbiter().release(term, &database.name, leader, ticket);
-            });
-            return;
-        }
-        let database = Arc::clone(self);
-        self.runtime.spawn(async move {
-            let request = Request::Unlock { term, database: database.name.clone(), ticket };
-            database.ask(leader, &request, CALL_TIMEOUT).await;
-        });
+    pub(super) fn tell_release(&self, term: u64, ticket: Ticket) {
+        self.shared.tell_release(&self.name, term, ticket);
     }
 
     /// A new leader asks what this node holds (Rule 14). What is held is held from it now.
@@ -521,5 +491,40 @@ impl Database {
         later.tasks.push(Box::new(move || {
             database.checkpoint_for(request, reply);
         }));
+    }
+}
+
+impl Shared {
+    /// Tells the leader of `term`, if it still leads, that this node has done with a lock.
+    pub(super) fn tell_release(self: &Arc<Self>, name: &DatabaseName, term: u64, ticket: Ticket) {
+        let now = *self.group.leadership().borrow();
+        let Some(leader) = now.leader.filter(|_| now.term == term) else { return };
+        let (shared, database) = (Arc::clone(self), name.clone());
+        self.runtime.spawn(async move {
+            if leader == shared.group.me() {
+                shared.arbiter().release(term, &database, leader, ticket);
+            } else {
+                let request = Request::Unlock { term, database, ticket };
+                shared.ask(leader, &request, CALL_TIMEOUT).await;
+            }
+        });
+    }
+
+    async fn ask(&self, leader: NodeId, request: &Request, limit: Duration) -> Answer {
+        let answer = match request.encode() {
+            Ok(request) => self.group.call(leader, request, limit).await,
+            Err(error) => Err(error.to_string()),
+        };
+        match answer.map(|bytes| Answer::decode(&bytes)) {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                tracing::warn!(leader = leader.0, %error, "an answer that cannot be read");
+                Answer::NotLeader
+            }
+            Err(error) => {
+                tracing::debug!(leader = leader.0, error, "the lock request was not answered");
+                Answer::NotLeader
+            }
+        }
     }
 }

@@ -48,7 +48,9 @@ def wait_for(condition, deadline=10.0, what=""):
     end = time.monotonic() + deadline
     while not (result := condition()):
         if time.monotonic() > end:
-            raise AssertionError(f"not within {deadline} s: {what or condition.__doc__ or condition}")
+            raise AssertionError(
+                f"not within {deadline} s: {what or condition.__doc__ or condition}"
+            )
         time.sleep(0.01)
     return result
 
@@ -472,7 +474,9 @@ class Cluster:
             who = f"{node.name}.{number}.{time.time_ns()}"
             writers.append(Writer(node.db(name), who, self.folder / f"writer-{who}", **options))
         try:
-            wait_for(lambda: all(w.acknowledged() for w in writers), LONG, "every writer's first row")
+            wait_for(
+                lambda: all(w.acknowledged() for w in writers), LONG, "every writer's first row"
+            )
             yield writers
         except BaseException:
             for writer in writers:

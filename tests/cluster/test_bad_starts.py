@@ -81,7 +81,9 @@ def test_no_file(tmp_path):
 
 @pytest.mark.parametrize("section", ["mesh", "api"])
 def test_a_port_in_use(config, tmp_path, section):
-    port = int(config.split(f"\n{section}:\n  listen: ")[1].split("\n")[0].strip("\"'").rpartition(":")[2])
+    port = int(
+        config.split(f"\n{section}:\n  listen: ")[1].split("\n")[0].strip("\"'").rpartition(":")[2]
+    )
     with socket.create_server(("127.0.0.1", port)):
         done = start(tmp_path / "config.yml", config)
     assert done.returncode not in (0, CONFIG)
@@ -129,7 +131,9 @@ def test_another_node_in_the_same_data_folder(config, tmp_path):
             first.wait(30)
         finally:
             first.kill()
-            subprocess.run(["umount", "-l", tmp_path / "mount"], check=False, stderr=subprocess.DEVNULL)
+            subprocess.run(
+                ["umount", "-l", tmp_path / "mount"], check=False, stderr=subprocess.DEVNULL
+            )
     assert first.returncode == 0, (tmp_path / "log").read_text()
 
 
@@ -146,7 +150,9 @@ def test_a_data_folder_of_another_node(config, tmp_path):
             [PROGRAM, "node", "--config", path], stderr=log, stdout=log, preexec_fn=die_with_parent
         )
     try:
-        wait_for(lambda: (tmp_path / "data" / "boot").exists() or node.poll() is not None, what="a start")
+        wait_for(
+            lambda: (tmp_path / "data" / "boot").exists() or node.poll() is not None, what="a start"
+        )
         kept = [p for p in (tmp_path / "data").rglob("marker")]
         assert [p.read_text() for p in kept] == ["precious"]
         assert "aside" in (tmp_path / "log").read_text() or node.poll() is not None
@@ -156,7 +162,9 @@ def test_a_data_folder_of_another_node(config, tmp_path):
             node.wait(30)
         finally:
             node.kill()
-            subprocess.run(["umount", "-l", tmp_path / "mount"], check=False, stderr=subprocess.DEVNULL)
+            subprocess.run(
+                ["umount", "-l", tmp_path / "mount"], check=False, stderr=subprocess.DEVNULL
+            )
 
 
 def test_dev_twice_in_one_folder(made):

@@ -37,7 +37,9 @@ def test_a_new_database_becomes_wal_by_itself(cluster, db):
     """readers-go-on needs WAL mode: the daemon turns a database to it when nobody uses it."""
     cluster.create(db, "CREATE TABLE t(x)")
     for node in cluster.nodes:
-        assert wait_for(lambda node=node: node.sql(db, "PRAGMA journal_mode") == [["wal"]], what="wal")
+        assert wait_for(
+            lambda node=node: node.sql(db, "PRAGMA journal_mode") == [["wal"]], what="wal"
+        )
         node.sql(db, "INSERT INTO t VALUES (1)")
     cluster.same(db)
 
@@ -75,7 +77,9 @@ def test_a_position_names_the_bytes(cluster, db):
     """one-history: the position's checksum, computed anew from what a reader sees on each node."""
     cluster.create(db, "CREATE TABLE t(x)", "INSERT INTO t VALUES (hex(randomblob(3000)))")
     for node in cluster.nodes:
-        node.sql(db, "INSERT INTO t VALUES (hex(randomblob(9000)))", "DELETE FROM t WHERE rowid = 2")
+        node.sql(
+            db, "INSERT INTO t VALUES (hex(randomblob(9000)))", "DELETE FROM t WHERE rowid = 2"
+        )
         checksum = int(cluster.settle(db).split("/")[1], 16)
         for reader in cluster.nodes:
             with reader.client(db) as client:
@@ -111,14 +115,18 @@ def test_many_databases(cluster):
 def test_page_sizes(cluster, db, size):
     cluster.nodes[0].sql(db, f"PRAGMA page_size = {size}", "CREATE TABLE t(x)")
     for node in cluster.nodes:
-        node.sql(db, "INSERT INTO t VALUES (zeroblob(100000))", "UPDATE t SET x = randomblob(70000)")
+        node.sql(
+            db, "INSERT INTO t VALUES (zeroblob(100000))", "UPDATE t SET x = randomblob(70000)"
+        )
     cluster.same(db)
     assert cluster.nodes[2].sql(db, "PRAGMA page_size") == [[size]]
 
 
 def large(cluster, db, megabytes, node):
     cluster.create(db, "CREATE TABLE t(x)")
-    series = f"WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < {megabytes})"
+    series = (
+        f"WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < {megabytes})"
+    )
     node.sql(db, f"{series} INSERT INTO t SELECT randomblob(1000000) FROM s", deadline=300)
     cluster.settle(db, 60)
     for other in cluster.nodes:
@@ -150,7 +158,9 @@ def test_vacuum(cluster, db):
 
 
 def test_vacuum_into_and_backup_out(cluster, db, tmp_path):
-    cluster.create(db, "CREATE TABLE t(x)", "INSERT INTO t SELECT randomblob(5000) FROM pragma_function_list")
+    cluster.create(
+        db, "CREATE TABLE t(x)", "INSERT INTO t SELECT randomblob(5000) FROM pragma_function_list"
+    )
     for node in cluster.nodes:
         rows = node.sql(db, "SELECT count(*) FROM t")
         copy, backup = tmp_path / f"{node}-copy", tmp_path / f"{node}-backup"
@@ -205,7 +215,10 @@ def test_savepoints_and_spills(cluster, db):
             client.run("ROLLBACK")
             assert client.run("PRAGMA integrity_check") == [["ok"]]
         cluster.same(db)
-        assert cluster.nodes[0].sql(db, "SELECT count(*), count(DISTINCT x) FROM t")[0][0] == 61 * count
+        assert (
+            cluster.nodes[0].sql(db, "SELECT count(*), count(DISTINCT x) FROM t")[0][0]
+            == 61 * count
+        )
 
 
 def test_a_deleted_database_is_gone_and_its_name_free(cluster, db):

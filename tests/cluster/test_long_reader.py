@@ -32,7 +32,10 @@ def test_readers_see_whole_transactions_in_order(cluster, db):
     moment, and no look sees an older moment than the one before, while WALs fill and are
     checkpointed."""
     cluster.create(db, "PRAGMA journal_mode = wal", *LOG_SCHEMA, "CREATE TABLE pad(x)")
-    cluster.nodes[0].sql(db, "CREATE TRIGGER p AFTER INSERT ON log BEGIN INSERT INTO pad VALUES (randomblob(6000)); END")
+    cluster.nodes[0].sql(
+        db,
+        "CREATE TRIGGER p AFTER INSERT ON log BEGIN INSERT INTO pad VALUES (randomblob(6000)); END",
+    )
     readers = [node.client(db) for node in cluster.nodes]
     last = [0] * 3
     look = "SELECT n, (SELECT count(*) FROM log), (SELECT count(*) FROM pad) FROM counter"

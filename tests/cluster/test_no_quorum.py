@@ -87,7 +87,9 @@ def test_an_application_dies_in_its_commit(cluster, db):
     client.start(sql="COMMIT", args=[])
     client.process.kill()
     for _ in range(3):
-        assert leader.sql(db, "SELECT who FROM log WHERE k = 1 AND who = 'a'", timeout=1, deadline=8)
+        assert leader.sql(
+            db, "SELECT who FROM log WHERE k = 1 AND who = 'a'", timeout=1, deadline=8
+        )
     client.process.wait(40)
     assert leader.sql(db, "SELECT who FROM log WHERE who = 'a'", timeout=1, deadline=8)
     cluster.heal()

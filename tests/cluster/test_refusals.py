@@ -10,7 +10,9 @@ BASH = "bash"
 
 @pytest.fixture
 def filled(cluster, db):
-    cluster.create(db, "PRAGMA journal_mode = wal", "CREATE TABLE t(x)", "INSERT INTO t VALUES ('kept')")
+    cluster.create(
+        db, "PRAGMA journal_mode = wal", "CREATE TABLE t(x)", "INSERT INTO t VALUES ('kept')"
+    )
     return db
 
 
@@ -41,9 +43,13 @@ def unharmed(cluster, db):
 
 def test_copying_over_a_database(cluster, node, filled, tmp_path):
     """cp and dd write pages that nobody locked for."""
-    shell(tmp_path / "other.db", "CREATE TABLE other(x); INSERT INTO other VALUES (zeroblob(50000))")
+    shell(
+        tmp_path / "other.db", "CREATE TABLE other(x); INSERT INTO other VALUES (zeroblob(50000))"
+    )
     refused(node, "cp", tmp_path / "other.db", node.db(filled), word=filled)
-    refused(node, "dd", f"if={tmp_path}/other.db", f"of={node.db(filled)}", "conv=notrunc", word=filled)
+    refused(
+        node, "dd", f"if={tmp_path}/other.db", f"of={node.db(filled)}", "conv=notrunc", word=filled
+    )
     refused(node, BASH, "-c", f": > {node.db(filled)}", word="truncate")
     refused(node, "truncate", "-s", "4096", node.db(filled), word="truncate")
     unharmed(cluster, filled)
@@ -52,7 +58,16 @@ def test_copying_over_a_database(cluster, node, filled, tmp_path):
 def test_writing_over_the_wal(cluster, node, filled):
     with node.client(filled) as client:
         client.run("INSERT INTO t VALUES ('more')")
-        refused(node, "dd", "if=/dev/zero", f"of={node.db(filled)}-wal", "bs=4096", "count=1", "conv=notrunc", word=filled)
+        refused(
+            node,
+            "dd",
+            "if=/dev/zero",
+            f"of={node.db(filled)}-wal",
+            "bs=4096",
+            "count=1",
+            "conv=notrunc",
+            word=filled,
+        )
         client.run("DELETE FROM t WHERE x = 'more'")
     unharmed(cluster, filled)
 

@@ -165,7 +165,9 @@ def test_a_snapshot_for_who_was_away(cluster, db):
 def test_a_snapshot_beneath_open_applications(cluster, db):
     """A node that was frozen while the log was purged gets the database as one transaction, under
     connections that stay open: no READONLY_DBMOVED, a reader's snapshot stays whole."""
-    cluster.create(db, "PRAGMA journal_mode = wal", "CREATE TABLE t(x)", "INSERT INTO t VALUES ('old')")
+    cluster.create(
+        db, "PRAGMA journal_mode = wal", "CREATE TABLE t(x)", "INSERT INTO t VALUES ('old')"
+    )
     leader, frozen = cluster.leader(), cluster.followers()[0]
     with frozen.client(db) as reader, frozen.client(db) as writer:
         reader.run("BEGIN")

@@ -58,7 +58,10 @@ def test_a_transaction_left_open_stops_only_other_writers(cluster, db):
     """The application that holds the lock stops writers elsewhere until their busy timeout, not
     readers; when it ends, so does the wait."""
     cluster.create(db, "PRAGMA journal_mode = wal", "CREATE TABLE t(n)")
-    for holder, other in ((cluster.nodes[0], cluster.nodes[1]), (cluster.nodes[1], cluster.nodes[2])):
+    for holder, other in (
+        (cluster.nodes[0], cluster.nodes[1]),
+        (cluster.nodes[1], cluster.nodes[2]),
+    ):
         with holder.client(db) as client:
             client.run("BEGIN IMMEDIATE")
             client.run("INSERT INTO t VALUES (1)")
