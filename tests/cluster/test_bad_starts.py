@@ -153,7 +153,7 @@ def test_a_data_folder_of_another_node(config, tmp_path):
         wait_for(
             lambda: (tmp_path / "data" / "boot").exists() or node.poll() is not None, what="a start"
         )
-        kept = [p for p in (tmp_path / "data").rglob("marker")]
+        kept = list((tmp_path / "data").rglob("marker"))
         assert [p.read_text() for p in kept] == ["precious"]
         assert "aside" in (tmp_path / "log").read_text() or node.poll() is not None
     finally:
