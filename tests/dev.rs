@@ -92,7 +92,7 @@ impl Dev {
     fn once(&self, more: &[&str]) -> Output {
         let mut command = self.command(more);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while child.try_wait().unwrap().is_none() {
             if Instant::now() >= deadline {
                 kill(child.id(), "TERM");

@@ -57,8 +57,8 @@ impl Database {
                 self.name.as_str(),
                 "write without the write lock",
                 0,
-                "only SQLite writes here, and it locks first; copy a database in with \
-                 `litefs-py import`, or with .backup, .restore or VACUUM INTO",
+                "only SQLite writes here, and it locks first; copy a database in with SQLite's \
+                 .backup, .restore or VACUUM INTO",
             );
             return Err(Errno(libc::EPERM));
         };
@@ -165,7 +165,7 @@ impl Database {
                 "write beside the WAL",
                 0,
                 "a database in WAL mode is changed through its WAL only; copy a database in with \
-                 `litefs-py import`, or with .backup, .restore or VACUUM INTO",
+                 SQLite's .backup, .restore or VACUUM INTO",
             );
             return Err(Errno(libc::EPERM));
         }
@@ -193,8 +193,7 @@ impl Database {
                 "write without the write lock",
                 0,
                 "only SQLite writes here, and it locks first; cp, dd and mv cannot be followed. \
-                 Copy a database in with `litefs-py import`, or with .backup, .restore or VACUUM \
-                 INTO",
+                 Copy a database in with SQLite's .backup, .restore or VACUUM INTO",
             );
             return Err(Errno(libc::EPERM));
         };

@@ -110,7 +110,18 @@ impl Database {
             Err(LockOwner::Daemon(_)) if !self.is_kept(request) => {
                 self.wait(state, request, reply);
             }
-            Err(_) => later.answer(reply, Err(Errno(libc::EAGAIN))),
+            Err(in_the_way) => {
+                if matches!(in_the_way, LockOwner::Daemon(_)) {
+                    self.notices.refuse(
+                        self.name.as_str(),
+                        "exclusive use in WAL mode",
+                        request.pid,
+                        "a database in WAL mode is never one program's alone: locking_mode \
+                         EXCLUSIVE and the way back to a rollback journal are refused",
+                    );
+                }
+                later.answer(reply, Err(Errno(libc::EAGAIN)));
+            }
         }
     }
 

@@ -54,7 +54,10 @@ impl Shared {
                     // Another node may have deleted the name: it is looked up each time.
                     Ok((attributes, NEVER, Some(known)))
                 }),
-            Err(why @ BadName::Name(NameError::TooLong(_))) => Err(refusal(&why)),
+            Err(why @ BadName::Name(NameError::TooLong(_))) => {
+                self.refusals.log("a name that is too long", &name, &why);
+                Err(refusal(&why))
+            }
             Err(_) => Err(Errno::ENOENT),
         };
         match found {
