@@ -99,12 +99,20 @@ def play(cluster, folder):
     return failed
 
 
+def built():
+    """The program as `make demo` builds it, or else as the tests do."""
+    builds = [ROOT / "target" / profile / "litefs-py" for profile in ("release", "debug")]
+    return next((build for build in builds if build.exists()), None)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--program", help="path of litefs-py (default: target/debug)")
+    parser.add_argument(
+        "--program", help="path of litefs-py (default: target/release, else target/debug)"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="litefs-py-demo-") as folder:
-        cluster = Cluster(Path(folder) / "dev", program=arguments.program)
+        cluster = Cluster(Path(folder) / "dev", program=arguments.program or built())
         try:
             failed = play(cluster, Path(folder))
             say("stopping")

@@ -16,6 +16,7 @@ use super::database::{Database, Later, Shared, State};
 use super::door::{Conflict, Errno, FileKind, LockRequest, Reply};
 use super::hold::{Follow, HEIR, Hold, JournalFollow, LockOwner, Phase};
 use super::lock;
+use super::propose::unless_changed;
 use super::rpc::{Answer, Request};
 use super::settings::{CALL_TIMEOUT, LOCK_CALL, RESERVATION, WISH};
 use crate::capture::{DatabaseShape, JournalCapture, WalCapture};
@@ -381,7 +382,9 @@ impl Database {
                 Some(leader) => {
                     let request =
                         Request::Lock { term: now.term, database: self.name.clone(), ticket };
-                    self.shared.ask(leader, &request, LOCK_CALL + CALL_TIMEOUT).await
+                    let ask = self.shared.ask(leader, &request, LOCK_CALL + CALL_TIMEOUT);
+                    let ask = async { Ok(ask.await) };
+                    unless_changed(&mut leadership, ask).await.unwrap_or(Answer::NotLeader)
                 }
                 None => Answer::NotLeader,
             };

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::arbiter::Arbiter;
@@ -46,6 +46,21 @@ struct Waiting {
     on_event: Arc<Mutex<OnEvent>>,
     decided: Arc<Notify>,
     timed_out: bool,
+}
+
+/// Asks a leader, for as long as it is the leader.
+pub(super) async fn unless_changed<T>(
+    leadership: &mut watch::Receiver<Leadership>,
+    ask: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    tokio::select! {
+        answer = ask => answer,
+        Ok(()) = leadership.changed() => {
+            // Seen again by whoever asks anew.
+            leadership.mark_changed();
+            Err("another leader".to_owned())
+        }
+    }
 }
 
 /// Proposals of this node in this life of its process.
@@ -143,7 +158,9 @@ impl Proposer {
             let round = match now.leader {
                 None => deadline,
                 Some(leader) => {
-                    match timeout_at(deadline, self.send(leader, now, &command)).await {
+                    // A frozen leader does not answer; the one after it need not wait for that.
+                    let send = unless_changed(&mut leadership, self.send(leader, now, &command));
+                    match timeout_at(deadline, send).await {
                         Ok(Ok(())) => deadline.min(Instant::now() + PROPOSE_AGAIN),
                         Ok(Err(error)) => {
                             tracing::debug!(%id, leader = leader.0, error, "proposal not taken");
