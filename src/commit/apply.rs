@@ -99,6 +99,11 @@ impl Database {
     }
 
     fn take_apply_locks(&self, state: &mut State) -> bool {
+        // An application's checkpoint and the daemon's writing take turns, too: its SQLite may have
+        // the WAL-reset bug. It goes on when the application releases byte 121.
+        if state.app_checkpoints() {
+            return false;
+        }
         let mut take = |file: LockFile, range: ByteRange| {
             state.table_mut(file).try_lock(APPLIER, 0, range, LockKind::Exclusive).is_ok()
         };
