@@ -66,10 +66,11 @@ impl Database {
     pub(super) fn checkpoint_for(self: &Arc<Self>, request: LockRequest, reply: Reply<()>) {
         self.checkpoint_now();
         let mut state = lock(&self.state);
-        let busy = state
-            .hold
-            .as_ref()
-            .is_some_and(|hold| hold.owner != super::hold::LockOwner::App(request.owner));
+        let busy = state.pumping
+            || state
+                .hold
+                .as_ref()
+                .is_some_and(|hold| hold.owner != super::hold::LockOwner::App(request.owner));
         let result = if busy {
             Err(Errno(libc::EAGAIN))
         } else {
