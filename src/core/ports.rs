@@ -47,6 +47,10 @@ pub trait DaemonLocks: Send + Sync {
 pub trait KernelCache: Send + Sync {
     /// Drops the given bytes of the database file, and its cached attributes. `len` 0: to the end.
     fn invalidate(&self, offset: u64, len: u64);
+
+    /// These bytes are in the database file, which may have grown: no reader believes any more that
+    /// it ends before them. Called before the bytes can be reached, and before [`Self::invalidate`].
+    fn grown(&self, offset: u64, bytes: &[u8]);
 }
 
 /// A cache that is not there: before the mount is up, and in tests.
@@ -55,6 +59,7 @@ pub struct NoKernelCache;
 
 impl KernelCache for NoKernelCache {
     fn invalidate(&self, _offset: u64, _len: u64) {}
+    fn grown(&self, _offset: u64, _bytes: &[u8]) {}
 }
 
 impl fmt::Display for LockFile {

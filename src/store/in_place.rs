@@ -82,6 +82,7 @@ impl Database {
         }
         overlay.write_down(&self.main).map_err(|e| self.io("writing", "database", e))?;
         // Rule 16: before anyone can take the locks that make it reachable.
+        self.tell_end()?;
         self.invalidate(&overlay);
         self.adopt_in_place(&preview, entry, whole)?;
         Ok(expected)

@@ -100,6 +100,17 @@ impl Database {
         }
     }
 
+    /// Rule 16: lets the kernel know how long the file is now.
+    pub(super) fn tell_end(&self) -> Result<(), StoreError> {
+        let len = self.len()?;
+        let size = u64::from(self.page_size().max(512)).min(len);
+        let mut last = vec![0; usize::try_from(size).unwrap_or(0)];
+        let read = self.read_database(len - size, &mut last)?;
+        last.truncate(read);
+        self.cache().grown(len - size, &last);
+        Ok(())
+    }
+
     fn overlay_slot(&self) -> MutexGuard<'_, Option<Overlay>> {
         self.overlay.lock().unwrap_or_else(PoisonError::into_inner)
     }
