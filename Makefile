@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help build fmt lint test torture bench demo setup
 
-# Which part of `make torture`: rust or cluster; empty: all.
+# Which part of `make torture`: rust, cluster or breaks; empty: all.
 PART ?=
 
 help: ## this list
@@ -30,7 +30,7 @@ test: ## lint, and all tests but the long ones; ends with one table
 	@scripts/setup.sh system rust python deny go
 	@python3 scripts/steps.py test
 
-torture: ## what takes longer; PART=rust or PART=cluster for one part
+torture: ## what takes longer; PART=rust, cluster or breaks for one part
 	@scripts/setup.sh system rust python
 	@python3 scripts/steps.py torture $(PART)
 

@@ -4,13 +4,18 @@
 //! Rule 11: backfill, sync the database, sync the folder, write and sync the record; only then may
 //! the log be purged. Rule 12: nothing that an application sets weakens this.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, TryLockError};
+use std::time::{Duration, Instant};
 
 use super::cluster_lock::ClusterLock;
 use super::counters::count;
 use super::database::{Database, Later, SHARED_RANGE};
 use super::door::{Errno, LockRequest, Reply};
-use super::hold::{Follow, JournalAnswer, JournalEnd, JournalFollow, Phase, TURNER, Withheld};
+use super::hold::{
+    Follow, JournalAnswer, JournalEnd, JournalFollow, LockOwner, Phase, TURNER, Withheld,
+};
 use super::lock;
 use super::verdict::daemon_hold;
 use crate::capture::JournalCommit;
@@ -19,9 +24,12 @@ use crate::core::ports::{ByteRange, LockFile, LockKind};
 use crate::sqlite::locks;
 use crate::store::{CheckpointMode, JournalMode, StoreError};
 
-/// Up to so many bytes of pages that a long reader keeps out of the database file are made durable
-/// beside it, so that the log can be purged.
+/// Up to so many bytes of frames that a long reader keeps out of the database file are made durable
+/// beside it, so that the log can be purged. With more of them the log waits for the reader.
 const PINNED_CAP: u64 = 1 << 30;
+
+/// Between two looks whether another checkpoint has ended.
+const LOOK: Duration = Duration::from_millis(1);
 
 impl Database {
     /// Brings the WAL's pages into the database file, as far as readers let it.
@@ -29,8 +37,12 @@ impl Database {
         // One at a time; whoever comes while one runs has nothing to add.
         let Ok(_one) = self.checkpointing.try_lock() else { return };
         if let Err(error) = self.checkpoint_locked() {
-            tracing::warn!(database = %self.name, %error, "checkpoint failed");
+            self.checkpoint_failed(&error);
         }
+    }
+
+    fn checkpoint_failed(&self, error: &StoreError) {
+        tracing::warn!(database = %self.name, %error, "checkpoint failed");
     }
 
     fn checkpoint_locked(&self) -> Result<(), StoreError> {
@@ -44,33 +56,71 @@ impl Database {
         })?;
         self.store.checkpoint(CheckpointMode::Passive)?;
         count(&self.shared.counters.checkpoints);
-        let bytes = self.store.sizes()?.wal;
-        if bytes > self.settings.wal_warn_bytes {
+        let sizes = self.store.sizes()?;
+        self.tried_frames.store(sizes.frames, Ordering::Release);
+        let kept = sizes.backfilled < sizes.frames && sizes.wal > self.settings.wal_warn_bytes;
+        if kept && self.notices.is_due("a WAL that is kept") {
             tracing::warn!(
-                database = %self.name, bytes,
+                database = %self.name, bytes = sizes.wal, readers = ?self.reader_pids(),
                 "the WAL is kept by a long read transaction; it cannot be reused until that ends"
             );
         }
         Ok(())
     }
 
-    /// Enough frames have gathered.
+    /// The processes that read from the WAL.
+    fn reader_pids(&self) -> BTreeSet<u32> {
+        let readers = locks::READ0 + 1..locks::READ0 + locks::READERS as u64;
+        let state = lock(&self.state);
+        let held = state.shm_locks.locks().filter(|held| {
+            matches!(held.owner, LockOwner::App(_)) && readers.contains(&held.range.start)
+        });
+        held.map(|held| held.pid).collect()
+    }
+
+    /// Enough frames have gathered; and as many again since the last try, which a reader may have
+    /// kept from getting far.
     pub(super) fn wants_checkpoint(&self) -> bool {
         self.mode() == JournalMode::Wal
             && self.store.sizes().is_ok_and(|sizes| {
-                sizes.frames.saturating_sub(sizes.backfilled) >= self.settings.checkpoint_frames
+                // More than there are: the WAL was begun anew since.
+                let tried = self.tried_frames.load(Ordering::Acquire);
+                let tried = if tried > sizes.frames { 0 } else { tried };
+                let since = sizes.frames.saturating_sub(sizes.backfilled.max(tried));
+                since >= self.settings.checkpoint_frames
             })
+    }
+
+    /// Waits for a checkpoint that runs, as long as a lock request may be held.
+    fn checkpoint_in_turn(&self) -> Result<MutexGuard<'_, ()>, StoreError> {
+        let deadline = Instant::now() + self.settings.lock_wait;
+        loop {
+            match self.checkpointing.try_lock() {
+                Ok(one) => return Ok(one),
+                Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(LOOK);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let what = "another checkpoint is running";
+                    return Err(StoreError::Busy { name: self.name.clone(), what });
+                }
+            }
+        }
     }
 
     /// An application asked to checkpoint: done for it, and then it is let in.
     pub(super) fn checkpoint_for(self: &Arc<Self>, request: LockRequest, reply: Reply<()>) {
-        self.checkpoint_now();
+        // Rule 10: it may write what this one has brought, so it is let in after one that was done,
+        // not after one that failed, nor beside one that runs.
+        let done = self.checkpoint_in_turn().and_then(|_one| self.checkpoint_locked());
+        if let Err(error) = done {
+            self.checkpoint_failed(&error);
+            return reply(Err(Errno(libc::EAGAIN)));
+        }
         let mut state = lock(&self.state);
         let busy = state.pumping
-            || state
-                .hold
-                .as_ref()
-                .is_some_and(|hold| hold.owner != super::hold::LockOwner::App(request.owner));
+            || state.hold.as_ref().is_some_and(|hold| hold.owner != LockOwner::App(request.owner));
         let result = if busy {
             Err(Errno(libc::EAGAIN))
         } else {

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 
@@ -57,6 +57,8 @@ pub struct Database {
     pub(super) notices: Notices,
     /// One checkpoint at a time.
     pub(super) checkpointing: Mutex<()>,
+    /// How many frames the WAL had at the last checkpoint.
+    pub(super) tried_frames: AtomicU32,
     /// In WAL mode.
     wal: AtomicBool,
     pub(super) me: Weak<Database>,
@@ -222,6 +224,7 @@ impl Database {
             cache: RwLock::new(Arc::new(NoKernelCache)),
             notices: Notices::default(),
             checkpointing: Mutex::new(()),
+            tried_frames: AtomicU32::new(0),
             wal: AtomicBool::new(false),
             me: Weak::clone(me),
         });

@@ -29,6 +29,9 @@ use crate::store::JournalMode;
 /// Between two tries when the leader of the day did not answer.
 const ASK_AGAIN: Duration = Duration::from_millis(15);
 
+/// How long a program that closes a database takes from its last lock to the end.
+const CLOSES_WITHIN: Duration = Duration::from_millis(500);
+
 /// A write lock request that waits for the cluster's lock.
 pub struct Pending {
     pub id: u64,
@@ -113,17 +116,27 @@ impl Database {
             }
             Err(in_the_way) => {
                 if matches!(in_the_way, LockOwner::Daemon(_)) {
-                    self.notices.refuse(
-                        self.name.as_str(),
-                        "exclusive use in WAL mode",
-                        request.pid,
-                        "a database in WAL mode is never one program's alone: locking_mode \
-                         EXCLUSIVE and the way back to a rollback journal are refused",
-                    );
+                    self.refuse_exclusive_use(request);
                 }
                 later.answer(reply, Err(Errno(libc::EAGAIN)));
             }
         }
+    }
+
+    /// SQLite asks for exclusive use at each close, too, and is content with the refusal: it is worth
+    /// a line only if the file is still open some time later.
+    fn refuse_exclusive_use(&self, request: LockRequest) {
+        self.after(CLOSES_WITHIN, move |database| {
+            if lock(&database.state).open.contains_key(&request.handle) {
+                database.notices.refuse(
+                    database.name.as_str(),
+                    "exclusive use in WAL mode",
+                    request.pid,
+                    "a database in WAL mode is never one program's alone: locking_mode EXCLUSIVE \
+                     and the way back to a rollback journal are refused",
+                );
+            }
+        });
     }
 
     /// Whether the request runs into what the daemon keeps for ever: a WAL database's SHARED and

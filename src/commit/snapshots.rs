@@ -37,7 +37,7 @@ impl Replica for AllDatabases {
             wait_until(&database, "to show all that is to be made durable", || {
                 database.shows(up_to.index)
             })?;
-            database.make_durable(up_to).map_err(io::Error::other)?;
+            database.make_durable(up_to).map_err(not_yet)?;
         }
         Ok(())
     }
@@ -137,6 +137,16 @@ impl Database {
         }
         self.installed(held, incarnation, entry);
         Ok(())
+    }
+}
+
+/// What passes by itself is told apart from what stops the node.
+fn not_yet(error: StoreError) -> io::Error {
+    match error {
+        StoreError::Busy { .. } | StoreError::Unpublished { .. } => {
+            io::Error::new(io::ErrorKind::ResourceBusy, error)
+        }
+        _ => io::Error::other(error),
     }
 }
 

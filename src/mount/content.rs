@@ -133,10 +133,9 @@ impl Shared {
     ) -> Result<(fuser::FileAttr, std::time::Duration), Errno> {
         match inode.ok_or(Errno::ESTALE)? {
             Inode::Folder => Ok((self.ownership.folder(), FOLDER)),
-            Inode::Special(which) => self
-                .ownership
-                .special(which, &self.tree)
-                .map(|attributes| (attributes, NEVER)),
+            Inode::Special(which) => {
+                self.ownership.special(which, &self.tree).map(|attributes| (attributes, NEVER))
+            }
             Inode::Part { slot, part } => {
                 let known = self.tree.of(slot).ok_or(Errno::ESTALE)?;
                 Ok((self.ownership.part(&known, part, &self.tree)?, NEVER))

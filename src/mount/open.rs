@@ -8,7 +8,7 @@ use std::sync::Arc;
 use fuser::{BackingId, Errno, FileHandle, FopenFlags, LockOwner, OpenAccMode, OpenFlags};
 use fuser::{ReplyCreate, ReplyEmpty, ReplyOpen};
 
-use super::caching::{MADE_AT_READ, OWN_SHM, NEVER, open_flags};
+use super::caching::{MADE_AT_READ, NEVER, OWN_SHM, open_flags};
 use super::filesystem::Shared;
 use super::inodes::{GENERATION, Inode};
 use super::names::{Name, Part};

@@ -51,7 +51,8 @@ pub trait Replica: Send + Sync + 'static {
     /// mark is durable up to there before this is called (Rule 10).
     ///
     /// # Errors
-    /// The disk failed; the node stops.
+    /// `TimedOut` and `ResourceBusy`: an application is in the way, and it is asked again. Any other:
+    /// the disk failed; the node stops.
     fn make_durable(&self, up_to: EntryId) -> io::Result<()>;
 
     /// All databases of `state`, each as of the state's entry or later. May block.
