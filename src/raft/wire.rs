@@ -136,6 +136,11 @@ pub(super) fn encode_body<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_extend(value, Vec::new()).unwrap_or_default()
 }
 
+/// Bytes that [`encode_body`] makes.
+pub(super) fn encoded_body_len<T: Serialize>(value: &T) -> usize {
+    postcard::experimental::serialized_size(value).unwrap_or(usize::MAX)
+}
+
 pub(super) fn decode_body<T: DeserializeOwned>(
     what: &'static str,
     body: &[u8],
