@@ -57,9 +57,10 @@ impl Database {
     /// Enough frames have gathered.
     pub(super) fn wants_checkpoint(&self) -> bool {
         self.mode() == JournalMode::Wal
-            && self.store.sizes().is_ok_and(|sizes| {
-                sizes.frames.saturating_sub(sizes.backfilled) >= self.settings.checkpoint_frames
-            })
+            && self
+                .store
+                .frames_to_backfill()
+                .is_ok_and(|frames| frames >= self.settings.checkpoint_frames)
     }
 
     /// An application asked to checkpoint: done for it, and then it is let in.

@@ -225,6 +225,7 @@ impl Database {
         if let Phase::Committed { index } = hold.phase {
             state.visible = index;
             later.checkpoint |= self.wants_checkpoint();
+            self.offer_read_mark(state);
         }
         state.hold = None;
         false

@@ -365,6 +365,14 @@ impl Database {
         }
     }
 
+    /// Frames of the WAL that are not in the database file yet.
+    pub fn frames_to_backfill(&self) -> Result<u32, StoreError> {
+        let view = self.view()?;
+        let info = wal_index::checkpoint_info(&view).map_err(|e| self.index(e))?;
+        let frames = wal_index::read_header(&view).map_or(0, |header| header.max_frame);
+        Ok(frames.saturating_sub(info.backfill))
+    }
+
     /// Numbers for metrics.
     pub fn sizes(&self) -> Result<Sizes, StoreError> {
         let view = self.view()?;
