@@ -66,6 +66,8 @@ pub(super) struct WireAppend {
     pub previous: Option<EntryId>,
     pub commit: Option<EntryId>,
     pub entries: Vec<WireEntry>,
+    /// Success is not to be answered.
+    pub quiet: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
