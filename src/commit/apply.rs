@@ -84,6 +84,7 @@ impl Database {
             state.pumping = false;
             state.incarnation = Some(queued.incarnation);
             state.visible = queued.entry.index;
+            self.offer_read_mark(&state);
             Self::unlock_applied(&mut state);
             later.checkpoint = self.wants_checkpoint();
             self.after_release(&mut state, &mut later);
@@ -115,6 +116,17 @@ impl Database {
                     && take(LockFile::Database, byte(locks::RESERVED))
                     && take(LockFile::Database, SHARED_RANGE)
             }
+        }
+    }
+
+    /// Spares the next reader two lock requests. With the state at hand nobody is granted a lock.
+    pub(super) fn offer_read_mark(&self, state: &State) {
+        if self.mode() != JournalMode::Wal {
+            return;
+        }
+        let is_free = |mark| state.shm_locks.holder_of(byte(locks::READ0 + mark as u64)).is_none();
+        if let Err(error) = self.store.offer_read_mark(is_free) {
+            tracing::debug!(database = %self.name, %error, "no read mark was set");
         }
     }
 

@@ -82,12 +82,11 @@ impl Database {
     /// kept from getting far.
     pub(super) fn wants_checkpoint(&self) -> bool {
         self.mode() == JournalMode::Wal
-            && self.store.sizes().is_ok_and(|sizes| {
+            && self.store.backfill().is_ok_and(|(frames, backfilled)| {
                 // More than there are: the WAL was begun anew since.
                 let tried = self.tried_frames.load(Ordering::Acquire);
-                let tried = if tried > sizes.frames { 0 } else { tried };
-                let since = sizes.frames.saturating_sub(sizes.backfilled.max(tried));
-                since >= self.settings.checkpoint_frames
+                let tried = if tried > frames { 0 } else { tried };
+                frames.saturating_sub(backfilled.max(tried)) >= self.settings.checkpoint_frames
             })
     }
 

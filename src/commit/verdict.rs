@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
+
 use super::counters::count;
 use super::database::{Database, Later, State};
 use super::door::{Errno, FileKind};
@@ -14,7 +16,7 @@ use super::files::gate_file;
 use super::hold::{Follow, HEIR, Hold, LockOwner, Phase, Withheld};
 use super::lock;
 use super::propose::Event;
-use super::transaction::Built;
+use super::transaction::{Built, is_large};
 use crate::cluster::{Command, Payload, Verdict};
 use crate::core::ports::{ByteRange, KernelCache};
 use crate::core::{EntryId, TransactionId};
@@ -128,6 +130,7 @@ impl Database {
             return;
         };
         count(&self.shared.counters.committed);
+        let large = is_large(&withheld, &self.settings, self.store.page_size());
         match withheld {
             Withheld::WalWrite { offset, data, transaction, reply } => {
                 if self.write_bytes(FileKind::Wal, offset, &data).is_err() {
@@ -140,11 +143,11 @@ impl Database {
                 later.answer(reply, Ok(data.len() as u32));
             }
             Withheld::Journal { end, answer, .. } => {
-                let done = self
-                    .store
-                    .overlay_commit(&change, entry)
-                    .and_then(|()| self.mode_may_have_changed());
-                if let Err(error) = done {
+                let write = || {
+                    self.store.overlay_commit(&change, entry)?;
+                    self.mode_may_have_changed()
+                };
+                if let Err(error) = if large { beside_tasks(write) } else { write() } {
                     self.stop_after_quorum("writing the pages", &error);
                 }
                 if self.end_journal(&end).is_err() {
@@ -222,6 +225,7 @@ impl Database {
         if let Phase::Committed { index } = hold.phase {
             state.visible = index;
             later.checkpoint |= self.wants_checkpoint();
+            self.offer_read_mark(state);
         }
         state.hold = None;
         false
@@ -290,6 +294,15 @@ impl State {
     fn after_commit(state: &mut State) {
         Database::reservation_used(state);
         state.wrote_here = true;
+    }
+}
+
+/// Does what takes long on a thread of the runtime: its other tasks go on elsewhere meanwhile.
+fn beside_tasks<T>(work: impl FnOnce() -> T) -> T {
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    match flavor {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 

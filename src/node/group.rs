@@ -136,9 +136,8 @@ impl Group for NodeGroup {
     fn propose_here(&self, term: u64, command: Command) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
             let raft = self.raft()?;
-            let queued = raft.propose_queued(self.me, term, command).await;
-            // What became of it shows in the applied log (Rule 6).
-            queued.map(drop).map_err(|error| error.to_string())
+            // What becomes of it shows in the applied log (Rule 6).
+            raft.submit(self.me, term, command).await.map_err(|error| error.to_string())
         })
     }
 

@@ -2,6 +2,9 @@
 //!
 //! The leader's half is [`session`], the follower's [`serve`]. A follower that has to fetch a
 //! staged file first says so meanwhile; silence means that it is gone.
+//!
+//! After each commit the followers hear of it. That they did says nothing new of their logs, so
+//! such an append is *quiet*: no answer comes, and openraft hears of it with the next one's.
 
 use std::collections::VecDeque;
 use std::future::ready;
@@ -59,6 +62,8 @@ struct Session<'s, S> {
     in_flight: VecDeque<Sent>,
     bytes: usize,
     heard: Instant,
+    /// The last entry that the follower has said, in this session, to have.
+    answered: Option<LogId>,
 }
 
 /// Sends what comes from `input`; the stream it returns gives the answers in order.
@@ -82,6 +87,7 @@ where
         in_flight: VecDeque::new(),
         bytes: 0,
         heard: Instant::now(),
+        answered: None,
     };
     Ok(unfold(session, |mut session| async move {
         let item = session.next().await?;
@@ -150,7 +156,12 @@ where
     ) -> Result<(), LinkError> {
         let previous = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id);
-        let frame = encode(&WireAppend::of(&request));
+        // The first of a session is never quiet: openraft learns by it what the follower has.
+        let quiet = last.is_none() && previous.is_some() && previous == self.answered;
+        let frame = encode(&WireAppend { quiet, ..WireAppend::of(&request) });
+        if quiet {
+            return stream.sender.send(frame).await;
+        }
         if self.in_flight.is_empty() {
             self.heard = Instant::now();
         }
@@ -170,6 +181,7 @@ where
             .ok_or_else(|| LinkError::new("the follower answered what was not asked"))?;
         self.bytes -= sent.bytes;
         let response = appended.response();
+        self.answered = if response.is_success() { sent.last } else { None };
         // openraft takes for granted that only a request with a previous entry can conflict.
         if response.is_conflict() && sent.previous.is_none() {
             return Err(LinkError::new("the follower has a conflict with the very first entry"));
@@ -193,10 +205,17 @@ pub(super) async fn serve(
     loop {
         tokio::select! {
             biased;
-            Some(appended) = appends.next(), if !appends.is_empty() => {
+            Some((quiet, appended)) = appends.next(), if !appends.is_empty() => {
                 let appended: Result<AppendEntriesResponse<Types>, _> = appended;
                 let appended = appended.map_err(|error| text(&error))?;
-                send(&mut stream, &Answer::Appended(WireAppended::of(&appended))).await?;
+                match (quiet, appended.is_success()) {
+                    (false, _) => {
+                        send(&mut stream, &Answer::Appended(WireAppended::of(&appended))).await?;
+                    }
+                    (true, true) => {}
+                    // What is wrong the leader learns from the answer to its next session.
+                    (true, false) => return Err(text(&"a quiet append failed")),
+                }
             }
             frame = stream.receiver.receive(), if appends.len() < IN_FLIGHT => {
                 let Some(frame) = frame? else { return Ok(()) };
@@ -204,10 +223,11 @@ pub(super) async fn serve(
                 drop(frame);
                 check_sender(from, append.vote)?;
                 fetch_staged(services, from, &append, &mut stream).await?;
+                let quiet = append.quiet;
                 let request = append.request().map_err(|error| text(&error))?;
                 let raft = services.raft()?.clone();
                 let mut append: BoxFuture<'_, _> =
-                    Box::pin(async move { raft.append_entries(request).await });
+                    Box::pin(async move { (quiet, raft.append_entries(request).await) });
                 // Polled once, here: so openraft gets them in the order they came.
                 match futures::poll!(&mut append) {
                     std::task::Poll::Ready(done) => appends.push_back(Box::pin(ready(done))),

@@ -120,6 +120,7 @@ impl WireAppend {
             previous: request.prev_log_id.as_ref().map(entry_id),
             commit: request.leader_commit.as_ref().map(entry_id),
             entries: request.entries.iter().map(WireEntry::of).collect(),
+            quiet: false,
         }
     }
 

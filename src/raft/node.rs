@@ -26,8 +26,8 @@ use super::snapshot::Spool;
 use super::staged::{StagedFiles, StagedName};
 use super::state_file::StateFile;
 use super::status::{Leadership, RaftStatus, quorum_age, status};
-use super::types::{Member, Members, Proposal, Raft, entry_id};
-use super::wire::{WireEntry, WirePayload, decode, encode_body};
+use super::types::{CommittedLeaderId, Member, Members, Proposal, Raft, entry_id};
+use super::wire::{WireEntry, WirePayload, decode, encoded_body_len};
 use super::{ProposeError, RaftError, campaign, read_index, watch};
 use crate::cluster::{Command, State};
 use crate::core::{EntryId, NodeId};
@@ -279,26 +279,10 @@ impl RaftNode {
         term: u64,
         command: Command,
     ) -> Result<Pending, ProposeError> {
-        if leader != self.inner.id {
-            return Err(ProposeError::NotLeader { leader: self.leader() });
-        }
-        // Rule 19: or the entry could never be flushed.
-        if let Some(name) = StagedName::of(&command)
-            && !self.inner.staged.has(name.sha256, name.len)
-        {
-            return Err(ProposeError::NotStaged);
-        }
-        let len = encoded_len(&command);
-        if len > MAX_ENTRY {
-            return Err(ProposeError::TooLong { len, max: MAX_ENTRY });
-        }
+        self.may_propose(leader, &command)?;
         let (responder, receiver) = ProgressResponder::complete_only();
         let write = self.inner.raft.write(Proposal(command)).responder(responder);
-        let stopped = |error: String| ProposeError::Stopped(error);
-        write
-            .with_leader(super::types::CommittedLeaderId::new(term))
-            .await
-            .map_err(|error| stopped(error.to_string()))?;
+        write.with_leader(CommittedLeaderId::new(term)).await.map_err(|error| stopped(&error))?;
         let outcome = async move {
             match receiver.await {
                 Ok(Ok(response)) => Ok(entry_id(&response.log_id)),
@@ -310,6 +294,38 @@ impl RaftNode {
             }
         };
         Ok(outcome.boxed())
+    }
+
+    /// Like [`Self::propose_queued`], for who hears of the outcome by [`Replica::applied`] alone.
+    ///
+    /// # Errors
+    /// The command was not taken.
+    pub async fn submit(
+        &self,
+        leader: NodeId,
+        term: u64,
+        command: Command,
+    ) -> Result<(), ProposeError> {
+        self.may_propose(leader, &command)?;
+        let write = self.inner.raft.write(Proposal(command));
+        write.with_leader(CommittedLeaderId::new(term)).await.map_err(|error| stopped(&error))
+    }
+
+    fn may_propose(&self, leader: NodeId, command: &Command) -> Result<(), ProposeError> {
+        if leader != self.inner.id {
+            return Err(ProposeError::NotLeader { leader: self.leader() });
+        }
+        // Rule 19: or the entry could never be flushed.
+        if let Some(name) = StagedName::of(command)
+            && !self.inner.staged.has(name.sha256, name.len)
+        {
+            return Err(ProposeError::NotStaged);
+        }
+        let len = encoded_len(command);
+        if len > MAX_ENTRY {
+            return Err(ProposeError::TooLong { len, max: MAX_ENTRY });
+        }
+        Ok(())
     }
 
     /// The index up to which everything is committed that was committed when this was called, by
@@ -482,10 +498,15 @@ impl RaftNode {
     }
 }
 
+fn stopped(error: &impl std::fmt::Display) -> ProposeError {
+    ProposeError::Stopped(error.to_string())
+}
+
 /// How long the entry of a command will be, in bytes.
 fn encoded_len(command: &Command) -> usize {
+    // Cheap to copy: its pages are shared.
     let payload = WirePayload::Command(command.clone());
-    encode_body(&WireEntry { id: EntryId::default(), payload }).len()
+    encoded_body_len(&WireEntry { id: EntryId::default(), payload })
 }
 
 async fn bootstrap(raft: &Raft, members: Members) -> Result<(), RaftError> {

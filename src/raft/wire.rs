@@ -66,6 +66,8 @@ pub(super) struct WireAppend {
     pub previous: Option<EntryId>,
     pub commit: Option<EntryId>,
     pub entries: Vec<WireEntry>,
+    /// Success is not to be answered.
+    pub quiet: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -134,6 +136,11 @@ pub(super) fn decode<T: DeserializeOwned>(
 /// Without the byte of version: for records on disk.
 pub(super) fn encode_body<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_extend(value, Vec::new()).unwrap_or_default()
+}
+
+/// Bytes that [`encode_body`] makes.
+pub(super) fn encoded_body_len<T: Serialize>(value: &T) -> usize {
+    postcard::experimental::serialized_size(value).unwrap_or(usize::MAX)
 }
 
 pub(super) fn decode_body<T: DeserializeOwned>(

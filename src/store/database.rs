@@ -365,13 +365,19 @@ impl Database {
         }
     }
 
-    /// Numbers for metrics.
-    pub fn sizes(&self) -> Result<Sizes, StoreError> {
+    /// Frames of the WAL that count, and how many of them are in the database file.
+    pub fn backfill(&self) -> Result<(u32, u32), StoreError> {
         let view = self.view()?;
         let info = wal_index::checkpoint_info(&view).map_err(|e| self.index(e))?;
         let frames = wal_index::read_header(&view).map_or(0, |header| header.max_frame);
+        Ok((frames, info.backfill.min(frames)))
+    }
+
+    /// Numbers for metrics.
+    pub fn sizes(&self) -> Result<Sizes, StoreError> {
+        let (frames, backfilled) = self.backfill()?;
         let wal = file_len(&self.wal, &self.folder().join("wal"))?;
-        Ok(Sizes { database: self.len()?, wal, frames, backfilled: info.backfill.min(frames) })
+        Ok(Sizes { database: self.len()?, wal, frames, backfilled })
     }
 
     /// After the log was replayed: whether the bytes are what the position says (Rule 13).

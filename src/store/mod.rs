@@ -36,6 +36,7 @@ mod error;
 mod folder;
 mod in_place;
 mod overlay;
+mod read_marks;
 mod record;
 mod rollback;
 mod shm;

@@ -5,6 +5,7 @@ mod apply;
 mod checkpoint;
 mod kernel_locks;
 mod publish;
+mod read_marks;
 mod recovery;
 mod rollback;
 mod snapshot;
