@@ -1,11 +1,16 @@
 //! `litefs-py node`: runs a node until it is told to stop.
 
 use std::fmt::Display;
+use std::num::NonZero;
 use std::path::PathBuf;
 
 use super::target::load_config;
 use super::{CONFIG_PATH, Exit, Failure, logging};
 use crate::core::config::Config;
+
+/// Threads that run tasks, at most: Raft is one task, and the log has one writer, so more of them
+/// only take memory, and wake each other.
+const WORKERS: usize = 4;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -24,7 +29,9 @@ pub fn run<E: Display, F: Future<Output = Result<(), E>>>(
 ) -> Result<(), Failure> {
     let config = load_config(&args.config)?;
     logging::init(&config.log)?;
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.min(WORKERS))
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::OsError, format!("cannot start: {error}")))?
