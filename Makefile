@@ -2,7 +2,7 @@
 # there). `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help build fmt lint test torture bench demo setup
+.PHONY: help build dist fmt lint test torture bench demo setup
 
 # Which part of `make torture`: rust, cluster or breaks; empty: all.
 PART ?=
@@ -16,6 +16,10 @@ setup: ## installs everything that any target needs
 build: ## the program, for release: target/release/litefs-py
 	@scripts/setup.sh rust
 	cargo build --locked --release
+
+dist: ## the program as it is shipped, small: target/dist/litefs-py; some minutes
+	@scripts/setup.sh rust
+	cargo build --locked --profile dist
 
 fmt: ## formats all code
 	@scripts/setup.sh rust python

@@ -97,7 +97,7 @@ impl Memory {
             return false;
         }
         self.bytes += u64::from(slot.len);
-        self.cache_bytes += u64::from(slot.len);
+        self.cache_bytes += cached(&slot);
         self.slots.push_back(slot);
         self.cache.push_back(entry);
         true
@@ -118,7 +118,7 @@ impl Memory {
             let oldest = self.slots.len() - self.cache.len();
             match self.slots.get(oldest) {
                 Some(slot) if slot.place.is_some() => {
-                    self.cache_bytes -= u64::from(slot.len);
+                    self.cache_bytes -= cached(slot);
                     self.cache.pop_front();
                 }
                 _ => return,
@@ -133,7 +133,7 @@ impl Memory {
             let Some(slot) = self.slots.pop_back() else { break };
             self.bytes -= u64::from(slot.len);
             if self.cache.pop_back().is_some() {
-                self.cache_bytes -= u64::from(slot.len);
+                self.cache_bytes -= cached(&slot);
             }
         }
         self.flushed = self.flushed.min(next);
@@ -144,8 +144,7 @@ impl Memory {
         while self.slots.front().is_some_and(|slot| slot.id.index <= upto.index) {
             if self.cache.len() == self.slots.len() {
                 self.cache.pop_front();
-                let len = self.slots.front().map_or(0, |slot| slot.len);
-                self.cache_bytes -= u64::from(len);
+                self.cache_bytes -= self.slots.front().map_or(0, cached);
             }
             let Some(slot) = self.slots.pop_front() else { break };
             self.bytes -= u64::from(slot.len);
@@ -196,6 +195,11 @@ impl Memory {
     pub fn staged(&self) -> HashSet<[u8; 32]> {
         self.slots.iter().filter_map(|slot| Some(slot.staged.as_ref()?.sha256)).collect()
     }
+}
+
+/// What an entry takes in the cache: a small one is mostly the type.
+fn cached(slot: &Slot) -> u64 {
+    u64::from(slot.len) + size_of::<Entry>() as u64
 }
 
 trait MinByIndex {
