@@ -8,7 +8,6 @@ use super::target::load_config;
 use super::{CONFIG_PATH, Exit, Failure, logging};
 use crate::core::config::Config;
 
-
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The node's configuration.

@@ -65,7 +65,8 @@ impl Database {
         loop {
             let queued = {
                 let mut state = lock(&self.state);
-                if state.pumping || state.deleted || !self.lock_to_apply(&mut state) {
+                let closed = state.deleted || state.lost.is_some();
+                if state.pumping || closed || !self.lock_to_apply(&mut state) {
                     return;
                 }
                 let Some(queued) = state.queue.pop_front() else {
@@ -76,7 +77,7 @@ impl Database {
                 queued
             };
             if let Err(error) = self.apply_one(&queued) {
-                self.stop_after_quorum("applying", &error);
+                return self.failed_to_apply(&error);
             }
             count(&self.shared.counters.applied);
             let mut later = Later::default();
@@ -92,6 +93,20 @@ impl Database {
             drop(state);
             later.run(self);
         }
+    }
+
+    /// Rule 13: before anybody may open it, a database that an entry does not fit is lost, and
+    /// fetched anew. Rule 7 otherwise.
+    fn failed_to_apply(&self, error: &StoreError) {
+        let mut state = lock(&self.state);
+        if state.serving || !error.is_damage() {
+            drop(state);
+            self.stop_after_quorum("applying", error);
+        }
+        tracing::error!(database = %self.name, %error, "its files are not what the log says");
+        state.lose(u64::from(self.store.pages()) * u64::from(self.store.page_size()));
+        state.pumping = false;
+        Self::unlock_applied(&mut state);
     }
 
     /// Takes the daemon's own write lock for applying.
@@ -205,6 +220,7 @@ impl Database {
         let mut later = Later::default();
         let mut state = lock(&self.state);
         state.pumping = false;
+        state.lost = None;
         state.incarnation = Some(incarnation);
         state.visible = state.visible.max(entry.index);
         state.queue.retain(|queued| queued.entry.index > entry.index);
@@ -221,7 +237,8 @@ impl Database {
     /// Whether a new reader sees everything up to the entry of this index (Rule 18).
     pub fn shows(&self, index: u64) -> bool {
         let state = lock(&self.state);
-        if state.deleted {
+        // A lost one is shown to nobody, until it is whole.
+        if state.deleted || state.lost.is_some() {
             return true;
         }
         let queued = state.queue.front().is_some_and(|queued| queued.entry.index <= index);

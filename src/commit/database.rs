@@ -93,6 +93,8 @@ pub(super) struct State {
     pub kept: bool,
     /// The log up to the start was replayed: applications may come.
     pub serving: bool,
+    /// Its files were damaged, and are not fetched yet (Rule 13): how many bytes it had.
+    pub lost: Option<u64>,
     ids: u64,
 }
 
@@ -218,6 +220,7 @@ impl Database {
                 wrote_here: false,
                 kept: false,
                 serving: false,
+                lost: None,
                 ids: 0,
             }),
             applied: Notify::new(),
@@ -242,6 +245,10 @@ impl Database {
         let mut state = lock(&self.state);
         if state.serving {
             return Ok(true);
+        }
+        if state.lost.is_some() {
+            let what = "its files are damaged, and not fetched yet";
+            return Err(store::StoreError::Busy { name: self.name.clone(), what });
         }
         if !state.queue.is_empty() || state.pumping {
             return Ok(false);
@@ -425,10 +432,14 @@ impl DatabaseFiles for Database {
     }
 
     fn size(&self, kind: FileKind) -> Result<u64, Errno> {
-        self.len_of(kind)
+        // Nobody is to take a lost one for an empty one. Of the shm the daemon itself may ask,
+        // through the mount, with the lock held.
+        let lost = if kind == FileKind::Database { lock(&self.state).lost } else { None };
+        lost.map_or_else(|| self.len_of(kind), Ok)
     }
 
     fn create_file(&self, kind: FileKind, pid: u32) -> Result<(), Errno> {
+        self.refuse_if_closed(&lock(&self.state))?;
         self.create_companion(kind, pid)
     }
 
@@ -437,6 +448,7 @@ impl DatabaseFiles for Database {
         if state.deleted {
             return Err(Errno(libc::ENOENT));
         }
+        self.refuse_if_closed(&state)?;
         state.open.insert(handle, kind);
         Ok(())
     }
@@ -496,6 +508,11 @@ impl DatabaseFiles for Database {
 
     fn truncate(&self, kind: FileKind, handle: Option<Handle>, len: u64, reply: Reply<()>) {
         let Some(me) = self.me.upgrade() else { return reply(Err(Errno(libc::EIO))) };
+        // By name, without having it open.
+        let closed = self.refuse_if_closed(&lock(&self.state));
+        if let Err(errno) = closed {
+            return reply(Err(errno));
+        }
         match kind {
             FileKind::Wal => me.wal_truncate(len, reply),
             FileKind::Database => me.database_truncate(handle, len, reply),

@@ -12,9 +12,9 @@ use tokio::sync::watch;
 use crate::cluster::Command;
 use crate::commit::peers::{Group, Leadership};
 use crate::commit::{METHOD, lock};
-use crate::core::NodeId;
+use crate::core::{DatabaseName, Incarnation, NodeId};
 use crate::mesh::{Mesh, PeerEventKind};
-use crate::raft::{RaftNode, StagedFiles, StagedName};
+use crate::raft::{IncomingDatabase, RaftNode, StagedFiles, StagedName};
 
 /// Between two looks at whether this node is in touch with its leader.
 const LOOK: Duration = Duration::from_millis(50);
@@ -166,6 +166,19 @@ impl Group for NodeGroup {
         Box::pin(async move {
             let name = StagedName { sha256, len };
             self.raft()?.fetch_staged(from, name).await.map_err(|error| error.to_string())
+        })
+    }
+
+    fn fetch_database(
+        &self,
+        from: NodeId,
+        name: DatabaseName,
+        incarnation: Incarnation,
+        at_least: u64,
+    ) -> BoxFuture<'_, Result<IncomingDatabase, String>> {
+        Box::pin(async move {
+            let fetched = self.raft()?.fetch_database(from, name, incarnation, at_least).await;
+            fetched.map_err(|error| error.to_string())
         })
     }
 

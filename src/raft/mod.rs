@@ -19,6 +19,7 @@
 mod append_stream;
 mod campaign;
 mod compact;
+mod database_stream;
 mod error;
 mod links;
 mod log;
