@@ -21,6 +21,7 @@ use crate::sqlite::locks;
 use crate::store::{JournalMode, StoreError};
 
 /// A committed transaction that this node's files do not hold yet.
+#[derive(Clone)]
 pub struct Queued {
     pub entry: EntryId,
     pub incarnation: Incarnation,
@@ -35,12 +36,23 @@ pub struct Installing {
 }
 
 impl Database {
-    /// The next entry of the log for this database, another's. Never waits.
-    pub fn enqueue(self: &Arc<Self>, queued: Queued) {
+    /// The next entry of the log for this database, another's. Never waits. False: it was deleted a
+    /// moment ago, and the name stands for another, or for none.
+    pub fn enqueue(self: &Arc<Self>, queued: &Queued) -> bool {
         let mut later = Later::default();
         let mut state = lock(&self.state);
-        // Somebody else committed: whatever this node thought it held, it does not.
-        state.cluster = ClusterLock::None;
+        if state.deleted {
+            return false;
+        }
+        // Somebody else committed after this node was granted the lock: it does not hold it. What
+        // came before the grant is what it has to catch up with, and a grant that is still to come
+        // says itself with what.
+        if let ClusterLock::Held(held) = state.cluster
+            && queued.entry.index > held.index
+        {
+            state.cluster = ClusterLock::None;
+            self.tell_release(held.term, held.ticket);
+        }
         state.wrote_here = false;
         if let Some(hold) = state.hold.as_mut()
             && matches!(hold.phase, Phase::Open)
@@ -53,10 +65,11 @@ impl Database {
                  transaction will fail and can be repeated"
             );
         }
-        state.queue.push_back(queued);
+        state.queue.push_back(queued.clone());
         later.pump = !state.pumping;
         drop(state);
         later.run(self);
+        true
     }
 
     /// Applies what is queued, if nobody is in the way. One thread at a time; whoever is in the way
@@ -115,11 +128,6 @@ impl Database {
     }
 
     fn take_apply_locks(&self, state: &mut State) -> bool {
-        // An application's checkpoint and the daemon's writing take turns, too: its SQLite may have
-        // the WAL-reset bug. It goes on when the application releases byte 121.
-        if state.app_checkpoints() {
-            return false;
-        }
         let mut take = |file: LockFile, range: ByteRange| {
             state.table_mut(file).try_lock(APPLIER, 0, range, LockKind::Exclusive).is_ok()
         };
@@ -155,7 +163,11 @@ impl Database {
         let reader = self.open_payload(&queued.payload)?;
         let serving = lock(&self.state).serving;
         if serving && self.mode() == JournalMode::Wal {
-            self.store.append(reader, queued.entry)?;
+            // An application's checkpoint is not let in while this goes on, so that one that is there
+            // was there before. Its SQLite may have the WAL-reset bug: nothing is begun anew beneath
+            // it. It may well be waiting for the very lock that this node has to catch up for.
+            let may_restart = !lock(&self.state).app_checkpoints();
+            self.store.append(reader, queued.entry, may_restart)?;
         } else {
             self.store.apply_in_place(reader, queued.entry)?;
             self.mode_may_have_changed()?;

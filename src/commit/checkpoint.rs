@@ -1,6 +1,7 @@
 //! Checkpoints, and turning new databases to WAL: what the daemon does to a database of its own.
 //!
-//! Rule 10: the committed mark is durable before pages of the WAL are written into a database.
+//! Rule 10: the committed mark is durable before pages of the WAL are written into a database: by the
+//! daemon's SQLite (`store`), and by an application's, before its first write.
 //! Rule 11: backfill, sync the database, sync the folder, write and sync the record; only then may
 //! the log be purged. Rule 12: nothing that an application sets weakens this.
 
@@ -11,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use super::cluster_lock::ClusterLock;
 use super::counters::count;
-use super::database::{Database, Later, SHARED_RANGE};
+use super::database::{Database, Later, SHARED_RANGE, State};
 use super::door::{Errno, LockRequest, Reply};
 use super::hold::{
-    Follow, JournalAnswer, JournalEnd, JournalFollow, LockOwner, Phase, TURNER, Withheld,
+    Follow, Hold, JournalAnswer, JournalEnd, JournalFollow, LockOwner, Phase, TURNER, Withheld,
 };
 use super::lock;
 use super::verdict::daemon_hold;
@@ -49,11 +50,6 @@ impl Database {
         if self.mode() != JournalMode::Wal {
             return Ok(());
         }
-        self.group.sync_committed_mark().map_err(|source| StoreError::Io {
-            what: "syncing the committed mark",
-            path: self.store.folder(),
-            source,
-        })?;
         self.store.checkpoint(CheckpointMode::Passive)?;
         count(&self.shared.counters.checkpoints);
         let sizes = self.store.sizes()?;
@@ -125,6 +121,7 @@ impl Database {
         } else {
             state.try_lock(request).map_err(|_| Errno(libc::EAGAIN))
         };
+        state.app_marked = false;
         drop(state);
         reply(result);
     }
@@ -196,6 +193,10 @@ impl Database {
     }
 
     fn turned(self: &Arc<Self>, result: Result<(), Errno>) {
+        if result.is_err() {
+            // Its first page says WAL, which it is not (or not yet).
+            self.store.overlay_drop();
+        }
         // Rule 16: the kernel forgets the old first page before anybody may lock again.
         self.kernel_cache().invalidate(0, 0);
         let mut later = Later::default();
@@ -213,6 +214,28 @@ impl Database {
         } else {
             tracing::info!(database = %self.name, "not turned to WAL this time");
         }
+    }
+
+    /// Whether nobody else can know of it: an empty file that this node made and nobody committed
+    /// to, nor is about to.
+    fn is_only_here(&self, state: &State) -> bool {
+        state.incarnation.is_none()
+            && state.queue.is_empty()
+            && !state.pumping
+            && !state.hold.as_ref().is_some_and(Hold::must_outlive_owner)
+    }
+
+    /// As [`Self::is_only_here`], for who looks from outside.
+    pub(super) fn is_nowhere_else(&self) -> bool {
+        self.is_only_here(&lock(&self.state))
+    }
+
+    /// Closes it for good if nobody else knows of it. The caller then removes its files.
+    pub(super) fn delete_if_only_here(&self) -> bool {
+        let mut state = lock(&self.state);
+        let only_here = self.is_only_here(&state);
+        state.deleted |= only_here;
+        only_here
     }
 
     /// The database was deleted: its files go, and whoever has them open gets errors.

@@ -24,7 +24,9 @@ use super::notice::Notices;
 use super::peers::{Leadership, SharedGroup};
 use super::propose::Proposer;
 use super::settings::Settings;
-use crate::core::ports::{ByteRange, DaemonLocks, KernelCache, LockFile, LockKind, NoKernelCache};
+use crate::core::ports::{
+    ByteRange, CommittedMark, DaemonLocks, KernelCache, LockFile, LockKind, NoKernelCache,
+};
 use crate::core::{DatabaseName, Incarnation, Position};
 use crate::locks::LockTable;
 use crate::sqlite::locks;
@@ -84,11 +86,15 @@ pub(super) struct State {
     /// The last entry of this database that a new reader sees (Rule 18).
     pub visible: u64,
     pub deleted: bool,
-    pub open: HashMap<Handle, FileKind>,
+    /// The open files, and who took locks through each. A process (POSIX locks) is taken off when it
+    /// closes (FLUSH); who is left at the last close is the open file description itself (OFD locks).
+    pub open: HashMap<Handle, Vec<Owner>>,
     /// Being turned to WAL.
     pub turning: bool,
     /// The last transaction was made on this node.
     pub wrote_here: bool,
+    /// Rule 10, for the application that checkpoints: the log's mark covers what it copies.
+    pub app_marked: bool,
     /// [`KEEPER`] has its locks.
     pub kept: bool,
     /// The log up to the start was replayed: applications may come.
@@ -218,6 +224,7 @@ impl Database {
                 open: HashMap::new(),
                 turning: false,
                 wrote_here: false,
+                app_marked: false,
                 kept: false,
                 serving: false,
                 lost: None,
@@ -233,6 +240,7 @@ impl Database {
         });
         let locks: Arc<dyn DaemonLocks> = database.clone();
         database.store.connect(locks, Arc::new(NoKernelCache));
+        database.store.use_mark(Arc::new(Mark(Arc::clone(&shared.group))));
         database
     }
 
@@ -326,6 +334,10 @@ impl Database {
         lock(&self.state).incarnation
     }
 
+    pub fn is_deleted(&self) -> bool {
+        lock(&self.state).deleted
+    }
+
     /// Committed entries that no reader here sees yet.
     pub fn behind(&self) -> usize {
         lock(&self.state).queue.len()
@@ -384,6 +396,15 @@ impl Shared {
         let arbiter = self.arbiter.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         // Set before the first database is served and alive as long as the node.
         arbiter.upgrade().unwrap_or_else(|| std::process::exit(EXIT_RECOVER))
+    }
+}
+
+/// The log's mark, as `store` asks for it (Rule 10).
+struct Mark(SharedGroup);
+
+impl CommittedMark for Mark {
+    fn sync(&self) -> std::io::Result<()> {
+        self.0.sync_committed_mark()
     }
 }
 
@@ -449,19 +470,23 @@ impl DatabaseFiles for Database {
             return Err(Errno(libc::ENOENT));
         }
         self.refuse_if_closed(&state)?;
-        state.open.insert(handle, kind);
+        state.open.insert(handle, Vec::new());
         Ok(())
     }
 
     fn release(&self, kind: FileKind, handle: Handle, owner: Option<Owner>) {
-        if let Some(owner) = owner {
+        // The kernel names an owner here for flock(2) only.
+        let lockers = lock(&self.state).open.remove(&handle).unwrap_or_default();
+        for owner in lockers.into_iter().chain(owner) {
             self.flush(kind, handle, owner);
         }
-        lock(&self.state).open.remove(&handle);
     }
 
     fn flush(&self, kind: FileKind, handle: Handle, owner: Owner) {
         let (Some(file), Some(me)) = (Self::table_file(kind), self.me.upgrade()) else { return };
+        if let Some(lockers) = lock(&self.state).open.get_mut(&handle) {
+            lockers.retain(|locker| *locker != owner);
+        }
         let request = LockRequest {
             handle,
             owner,

@@ -95,6 +95,7 @@ impl AllDatabases {
     /// Puts a database of the data folder, or a new one, among those served.
     pub fn adopt(&self, database: Arc<Database>) {
         let name = database.name.clone();
+        self.knows(&name, database.store().applied().index);
         self.by_name
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -155,20 +156,23 @@ impl AllDatabases {
 
     fn enqueue(&self, entry: EntryId, commit: &crate::cluster::Commit, incarnation: Incarnation) {
         let known = self.find(&commit.database).is_some();
-        let database = match self.make(&commit.database) {
-            Ok(database) => database,
-            Err(_logged) => std::process::exit(super::database::EXIT_RECOVER),
-        };
-        // Recovery: files that already hold this entry are not changed by it again.
-        if database.store().applied().index >= entry.index {
-            return;
+        let queued =
+            Queued { entry, incarnation, new: commit.new, payload: commit.payload.clone() };
+        loop {
+            let database = match self.make(&commit.database) {
+                Ok(database) => database,
+                Err(_logged) => std::process::exit(super::database::EXIT_RECOVER),
+            };
+            // Recovery: files that already hold this entry are not changed by it again.
+            if database.store().applied().index >= entry.index {
+                return;
+            }
+            if database.enqueue(&queued) {
+                break;
+            }
+            // An application removed an empty file of this name just now; it will be gone at once.
+            std::thread::yield_now();
         }
-        database.enqueue(Queued {
-            entry,
-            incarnation,
-            new: commit.new,
-            payload: commit.payload.clone(),
-        });
         if !known {
             self.tell(|listener| listener.appeared(&commit.database));
         }
@@ -215,6 +219,8 @@ impl AllDatabases {
     /// # Errors
     /// The files cannot be read or moved.
     pub fn begin_to_serve(&self) -> Result<(), StoreError> {
+        // First: one that appears meanwhile serves by itself.
+        self.serving.store(true, Ordering::Release);
         for database in self.all() {
             // Nothing of it is here.
             if database.is_lost() && database.store().incarnation().is_none() {
@@ -229,7 +235,6 @@ impl AllDatabases {
                 Err(error) => return Err(error),
             }
         }
-        self.serving.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -319,10 +324,13 @@ impl door::Databases for AllDatabases {
 
     fn unlink(&self, name: &DatabaseName, reply: Reply<()>) {
         let Some(database) = self.find(name) else { return reply(Err(Errno(libc::ENOENT))) };
-        let Some(incarnation) = database.incarnation() else {
-            // Nobody else knows of it.
+        if database.delete_if_only_here() {
             self.remove(name);
             return reply(Ok(()));
+        }
+        // Its first commit is under way: whether it will be there is not known yet.
+        let Some(incarnation) = database.incarnation() else {
+            return reply(Err(Errno(libc::EBUSY)));
         };
         let id = self.shared.proposer.next_id();
         let command = Command::Delete { id, database: name.clone(), incarnation };

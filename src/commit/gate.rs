@@ -75,6 +75,12 @@ impl Database {
     pub(super) fn lock_request(self: &Arc<Self>, request: LockRequest, reply: Reply<()>) {
         let mut later = Later::default();
         let mut state = lock(&self.state);
+        if request.kind != LockKind::Unlock
+            && let Some(lockers) = state.open.get_mut(&request.handle)
+            && !lockers.contains(&request.owner)
+        {
+            lockers.push(request.owner);
+        }
         if request.kind == LockKind::Unlock {
             self.unlock(&mut state, request, &mut later);
             later.answer(reply, Ok(()));
@@ -170,8 +176,12 @@ impl Database {
         for waiter in std::mem::take(&mut state.waiters) {
             let gate = waiter.request.kind == LockKind::Exclusive
                 && covers(waiter.request.range, gate_byte(waiter.request.file));
-            if gate {
-                // Through the front door again; it keeps its own time from here on.
+            let blocked = matches!(state.conflict(waiter.request), Some(LockOwner::Daemon(_)));
+            if gate && blocked {
+                // It keeps its place and its deadline.
+                state.waiters.push(waiter);
+            } else if gate {
+                // Through the front door again.
                 self.ask_to_write(state, waiter.request, waiter.reply, later);
             } else {
                 match state.try_lock(waiter.request) {
@@ -325,8 +335,11 @@ impl Database {
         let inherited = ends_hold && self.end_hold(state, later);
         state.table_mut(request.file).unlock(owner, request.range);
         if inherited {
-            let byte = ByteRange { start: gate, end: gate };
-            let _free = state.table_mut(request.file).try_lock(HEIR, 0, byte, LockKind::Exclusive);
+            // With a rollback journal PENDING, too (it is the byte before): what the writer changed
+            // lies in the overlay, and no reader comes in before that is gone or committed.
+            let first = if request.file == LockFile::Database { locks::PENDING } else { gate };
+            let bytes = ByteRange { start: first, end: gate };
+            let _free = state.table_mut(request.file).try_lock(HEIR, 0, bytes, LockKind::Exclusive);
         }
         if let Some(pending) = state.pending.take_if(|pending| {
             LockOwner::App(pending.request.owner) == owner && request.range.end == u64::MAX

@@ -36,14 +36,17 @@ impl Replica for AllDatabases {
     fn make_durable(&self, up_to: EntryId) -> io::Result<()> {
         for database in self.all() {
             // A lost one has nothing to keep: the next start finds it missing again.
-            let nothing = database.incarnation().is_none() && database.behind() == 0;
-            if nothing || database.is_lost() {
+            if database.is_nowhere_else() || database.is_lost() {
                 continue;
             }
             wait_until(&database, PATIENCE, "to show all that is to be made durable", || {
                 database.shows(up_to.index)
             })?;
-            database.make_durable(up_to).map_err(not_yet)?;
+            match database.make_durable(up_to) {
+                // Deleted meanwhile: there is nothing to keep.
+                Err(_) if database.is_deleted() => {}
+                done => done.map_err(not_yet)?,
+            }
         }
         Ok(())
     }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::cluster::Command;
@@ -30,7 +29,6 @@ pub struct NodeGroup {
     raft: OnceLock<Arc<RaftNode>>,
     leadership: watch::Sender<Leadership>,
     staged: Arc<dyn StagedFiles>,
-    runtime: Handle,
     /// When this node last knew itself up to date with a leader in reach.
     in_touch: Mutex<Option<Instant>>,
 }
@@ -49,7 +47,6 @@ impl NodeGroup {
             raft: OnceLock::new(),
             leadership: watch::Sender::new(Leadership::default()),
             staged,
-            runtime: Handle::current(),
             in_touch: Mutex::new(None),
         })
     }
@@ -196,7 +193,7 @@ impl Group for NodeGroup {
 
     fn sync_committed_mark(&self) -> io::Result<()> {
         match self.raft.get() {
-            Some(raft) => self.runtime.block_on(raft.sync_committed()).map_err(io::Error::other),
+            Some(raft) => raft.sync_committed(),
             // The log is being replayed: its mark is what was found on the disk.
             None => Ok(()),
         }

@@ -94,6 +94,16 @@ impl Shared {
         .await
     }
 
+    /// As [`Self::sync_committed`], for a thread that waits; the log has a thread of its own.
+    pub fn wait_committed(&self) -> io::Result<()> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        self.log.sync_committed(Box::new(move |result| {
+            // Nobody waits any more.
+            let _ = sender.send(result);
+        }))?;
+        receiver.recv().map_err(|_| io::Error::other("the Raft log is closed"))?
+    }
+
     /// Rule 10: what was applied so far is marked as committed, durably, before any of it goes
     /// into database files.
     pub async fn sync_committed(&self) -> io::Result<()> {

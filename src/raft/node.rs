@@ -447,14 +447,13 @@ impl RaftNode {
     }
 
     /// Rule 10: returns when the mark is durable that says how far the log is committed, at least
-    /// up to what was applied when this was called. To be awaited before any of that is written
-    /// into database files.
+    /// up to what was applied when this was called. To be called before any of that is written
+    /// into database files. Blocks, for a sync; the log's own thread does it, so that any may wait.
     ///
     /// # Errors
     /// The disk failed; the node stops.
-    pub async fn sync_committed(&self) -> Result<(), RaftError> {
-        let synced = self.inner.machine.sync_committed().await;
-        synced.map_err(|error| RaftError::Stopped(error.to_string()))
+    pub fn sync_committed(&self) -> std::io::Result<()> {
+        self.inner.machine.wait_committed()
     }
 
     /// Makes the state durable and purges the log before it, in the order of Rule 11. Done by

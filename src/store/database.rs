@@ -14,7 +14,9 @@ use super::error::{StoreError, io_at};
 use super::overlay::Overlay;
 use super::record::Record;
 use super::shm::{Shm, View};
-use crate::core::ports::{ByteRange, DaemonLocks, KernelCache, LockFile, LockKind, NoKernelCache};
+use crate::core::ports::{
+    ByteRange, CommittedMark, DaemonLocks, KernelCache, LockFile, LockKind, NoKernelCache, NoMark,
+};
 use crate::core::{DatabaseName, EntryId, Incarnation, Position, Txid};
 use crate::ltx::LtxError;
 use crate::sqlite::wal_index::{self, regions_for};
@@ -87,6 +89,7 @@ pub struct Database {
     journal: Mutex<Option<Arc<File>>>,
     state: Mutex<State>,
     ports: RwLock<(Arc<dyn DaemonLocks>, Arc<dyn KernelCache>)>,
+    mark: RwLock<Arc<dyn CommittedMark>>,
     /// One checkpoint at a time, and none while the record is written.
     pub(super) checkpointing: Mutex<()>,
 }
@@ -165,6 +168,7 @@ impl Database {
             journal: Mutex::new(None),
             state: Mutex::new(state),
             ports: RwLock::new((Arc::new(NoLocks), Arc::new(NoKernelCache))),
+            mark: RwLock::new(Arc::new(NoMark)),
             checkpointing: Mutex::new(()),
         };
         database.init_shm()?;
@@ -189,6 +193,17 @@ impl Database {
     /// From now on the daemon's locks are taken here, and the kernel's cache is dropped there.
     pub fn connect(&self, locks: Arc<dyn DaemonLocks>, cache: Arc<dyn KernelCache>) {
         *self.ports.write().unwrap_or_else(PoisonError::into_inner) = (locks, cache);
+    }
+
+    /// From now on the log's mark is made durable there before the file is changed (Rule 10).
+    pub fn use_mark(&self, mark: Arc<dyn CommittedMark>) {
+        *self.mark.write().unwrap_or_else(PoisonError::into_inner) = mark;
+    }
+
+    /// Rule 10. Blocks.
+    pub fn sync_mark(&self) -> Result<(), StoreError> {
+        let mark = self.mark.read().unwrap_or_else(PoisonError::into_inner).clone();
+        mark.sync().map_err(|e| self.io("syncing the log's committed mark", "", e))
     }
 
     /// The number of its slot: no other database has it while the daemon lives (Rule 17).

@@ -75,6 +75,7 @@ impl Database {
             overlay
                 .truncate(&self.main, &self.folder(), end)
                 .map_err(|e| self.io("truncating beside", "database", e))?;
+            self.sync_mark()?;
             overlay.write_down(&self.main).map_err(|e| self.io("writing", "database", e))?;
         }
         // The kernel's cache holds these bytes already: they were written through it.

@@ -54,6 +54,8 @@ struct Inner {
     written: Vec<(u64, u64)>,
     /// Of these the one nearest to the end of the file: its offset, its bytes.
     highest: Option<(u64, Vec<u8>)>,
+    /// Rule 10: the log's mark covers all that this checkpoint copies.
+    marked: bool,
 }
 
 /// Open connections' targets, by the name that their files are opened by.
@@ -382,6 +384,14 @@ unsafe extern "C" fn write(
         return ffi::SQLITE_IOERR_WRITE;
     }
     let offset = u64::try_from(offset).unwrap_or(0);
+    // Rule 10, here and not before the checkpoint: what it copies was settled when it read the
+    // wal-index, and more may have been committed between the two.
+    if !target.inner().marked {
+        if target.database.sync_mark().is_err() {
+            return ffi::SQLITE_IOERR_WRITE;
+        }
+        target.inner().marked = true;
+    }
     if let Err(e) = target.database.main.write_all_at(bytes, offset) {
         let full = e.kind() == std::io::ErrorKind::StorageFull;
         return if full { ffi::SQLITE_FULL } else { ffi::SQLITE_IOERR_WRITE };
