@@ -464,7 +464,7 @@ impl DatabaseFiles for Database {
         self.create_companion(kind, pid)
     }
 
-    fn open(&self, kind: FileKind, handle: Handle, _write: bool) -> Result<(), Errno> {
+    fn open(&self, _kind: FileKind, handle: Handle, _write: bool) -> Result<(), Errno> {
         let mut state = lock(&self.state);
         if state.deleted {
             return Err(Errno(libc::ENOENT));

@@ -110,6 +110,8 @@ struct World {
     /// For each grant: whether the node had waited, and when it was granted.
     grants: BTreeMap<(usize, NodeId, Ticket), (bool, Duration)>,
     recalls: BTreeSet<(usize, NodeId, Ticket)>,
+    /// By which grant, or claim, each lock is held.
+    held: BTreeMap<usize, (NodeId, Ticket)>,
 }
 
 impl World {
@@ -139,6 +141,7 @@ impl World {
             proposals: [0; DATABASES],
             grants: BTreeMap::new(),
             recalls: BTreeSet::new(),
+            held: BTreeMap::new(),
         }
     }
 
@@ -233,6 +236,9 @@ impl World {
                 for (database, ticket) in held {
                     let key = (number(&database), node, ticket);
                     self.grants.entry(key).or_insert((false, self.now));
+                    if !lost.contains(&database) {
+                        self.held.insert(key.0, (node, ticket));
+                    }
                     if lost.contains(&database) {
                         let database = number(&database);
                         let holding = matches!(
@@ -322,7 +328,8 @@ impl World {
                 continue;
             }
             assert!(open, "granted before the hearing was over");
-            if before[database].holder != Some(node) || !self.grants.contains_key(&key) {
+            // The same node may hold it already, by another ticket.
+            if self.held.insert(database, (node, ticket)) != Some((node, ticket)) {
                 let waited = before[database].waiting.contains(&node);
                 assert_eq!(self.proposals[database], 0, "granted with a proposal in flight");
                 // The same ticket can be granted anew, if its request came twice.
@@ -330,6 +337,7 @@ impl World {
                 self.recalls.remove(&key);
             }
         }
+        self.held.retain(|database, (node, _)| after[*database].holder == Some(*node));
         for (database, line) in after.iter().enumerate() {
             let twice = line.waiting.iter().any(|node| line.holder == Some(*node));
             assert!(!twice, "waits for what it holds: {line:?}");
