@@ -2,9 +2,9 @@
 # there). `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help build fmt lint test torture bench demo setup
+.PHONY: help build dist fmt lint test torture bench demo setup
 
-# Which part of `make torture`: rust or cluster; empty: all.
+# Which part of `make torture`: rust, cluster or breaks; empty: all.
 PART ?=
 
 help: ## this list
@@ -16,6 +16,10 @@ setup: ## installs everything that any target needs
 build: ## the program, for release: target/release/litefs-py
 	@scripts/setup.sh rust
 	cargo build --locked --release
+
+dist: ## the program as it is shipped, small: target/dist/litefs-py; some minutes
+	@scripts/setup.sh rust
+	cargo build --locked --profile dist
 
 fmt: ## formats all code
 	@scripts/setup.sh rust python
@@ -30,7 +34,7 @@ test: ## lint, and all tests but the long ones; ends with one table
 	@scripts/setup.sh system rust python deny go
 	@python3 scripts/steps.py test
 
-torture: ## what takes longer; PART=rust or PART=cluster for one part
+torture: ## what takes longer; PART=rust, cluster or breaks for one part
 	@scripts/setup.sh system rust python
 	@python3 scripts/steps.py torture $(PART)
 

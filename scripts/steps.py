@@ -98,6 +98,17 @@ def count_pytest(log: Path, good: bool) -> Counts:
     return counts
 
 
+def count_closing_line(log: Path, good: bool) -> Counts:
+    """A script that ends with `N passed, N failed, N skipped` itself."""
+    closing = re.findall(
+        r"^(\d+) passed, (\d+) failed, (\d+) skipped$", log.read_text(), re.MULTILINE
+    )
+    counts = Counts(*map(int, closing[-1])) if closing else Counts()
+    if not good and counts.failed == 0:
+        counts.failed = 1
+    return counts
+
+
 def git_files(*patterns: str) -> list[str]:
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns],
@@ -157,10 +168,16 @@ def cluster_step(**environment: str) -> list[Step]:
     return [Step("cluster", commands, count_pytest, environment)]
 
 
+def breaks_step() -> Step:
+    """Each promise's code broken once: does its test see it?"""
+    return Step("breaks", [[sys.executable, "scripts/breaks.py"]], count_closing_line)
+
+
 def torture_steps(part: str) -> list[Step]:
     parts = {
         "rust": lambda: [cargo_step("--ignored")],
         "cluster": lambda: cluster_step(LITEFS_PY_SLOW="1"),
+        "breaks": lambda: [breaks_step()],
     }
     if part and part not in parts:
         sys.exit(f"there is no part {part!r}; parts: {', '.join(parts)}")

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -18,7 +18,7 @@ pub(super) fn init(settings: &LogSettings) -> Result<(), Failure> {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let registry = tracing_subscriber::registry().with(level);
+    let registry = tracing_subscriber::registry().with(heard(level));
     let text = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     let journal = match settings.format {
         LogFormat::Auto if stderr_is_the_journal() => tracing_journald::layer().ok(),
@@ -30,6 +30,17 @@ pub(super) fn init(settings: &LogSettings) -> Result<(), Failure> {
         (None, _) => registry.with(text).try_init(),
     };
     begun.map_err(|error| Failure::new(Exit::Software, format!("cannot begin the log: {error}")))
+}
+
+/// What is written at a level. openraft tells each step of its own at `info`, which is `debug` to
+/// whoever runs a node, and warns of each proposal whose answer nobody waits for: here the verdict
+/// comes from the applied log (Rule 6).
+fn heard(level: LevelFilter) -> Targets {
+    let openraft = if level == LevelFilter::INFO { LevelFilter::WARN } else { level };
+    Targets::new()
+        .with_default(level)
+        .with_target("openraft", openraft)
+        .with_target("openraft::raft::responder", openraft.min(LevelFilter::ERROR))
 }
 
 /// systemd.exec(5): `$JOURNAL_STREAM` holds the device and inode of the journal's end of standard

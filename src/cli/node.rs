@@ -1,7 +1,7 @@
 //! `litefs-py node`: runs a node until it is told to stop.
 
 use std::fmt::Display;
-use std::num::NonZeroUsize;
+use std::num::NonZero;
 use std::path::PathBuf;
 
 use super::target::load_config;
@@ -38,6 +38,6 @@ pub fn run<E: Display, F: Future<Output = Result<(), E>>>(
 /// before: a second thread wakes up for it and finds little to do, and on few cores that costs a
 /// fifth of the throughput. What blocks has threads of its own.
 fn workers() -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     (cores / 2).clamp(1, 4)
 }

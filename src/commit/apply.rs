@@ -21,6 +21,7 @@ use crate::sqlite::locks;
 use crate::store::{JournalMode, StoreError};
 
 /// A committed transaction that this node's files do not hold yet.
+#[derive(Clone)]
 pub struct Queued {
     pub entry: EntryId,
     pub incarnation: Incarnation,
@@ -35,12 +36,23 @@ pub struct Installing {
 }
 
 impl Database {
-    /// The next entry of the log for this database, another's. Never waits.
-    pub fn enqueue(self: &Arc<Self>, queued: Queued) {
+    /// The next entry of the log for this database, another's. Never waits. False: it was deleted a
+    /// moment ago, and the name stands for another, or for none.
+    pub fn enqueue(self: &Arc<Self>, queued: &Queued) -> bool {
         let mut later = Later::default();
         let mut state = lock(&self.state);
-        // Somebody else committed: whatever this node thought it held, it does not.
-        state.cluster = ClusterLock::None;
+        if state.deleted {
+            return false;
+        }
+        // Somebody else committed after this node was granted the lock: it does not hold it. What
+        // came before the grant is what it has to catch up with, and a grant that is still to come
+        // says itself with what.
+        if let ClusterLock::Held(held) = state.cluster
+            && queued.entry.index > held.index
+        {
+            state.cluster = ClusterLock::None;
+            self.tell_release(held.term, held.ticket);
+        }
         state.wrote_here = false;
         if let Some(hold) = state.hold.as_mut()
             && matches!(hold.phase, Phase::Open)
@@ -53,10 +65,11 @@ impl Database {
                  transaction will fail and can be repeated"
             );
         }
-        state.queue.push_back(queued);
+        state.queue.push_back(queued.clone());
         later.pump = !state.pumping;
         drop(state);
         later.run(self);
+        true
     }
 
     /// Applies what is queued, if nobody is in the way. One thread at a time; whoever is in the way
@@ -65,7 +78,8 @@ impl Database {
         loop {
             let queued = {
                 let mut state = lock(&self.state);
-                if state.pumping || state.deleted || !self.lock_to_apply(&mut state) {
+                let closed = state.deleted || state.lost.is_some();
+                if state.pumping || closed || !self.lock_to_apply(&mut state) {
                     return;
                 }
                 let Some(queued) = state.queue.pop_front() else {
@@ -76,7 +90,7 @@ impl Database {
                 queued
             };
             if let Err(error) = self.apply_one(&queued) {
-                self.stop_after_quorum("applying", &error);
+                return self.failed_to_apply(&error);
             }
             count(&self.shared.counters.applied);
             let mut later = Later::default();
@@ -94,17 +108,26 @@ impl Database {
         }
     }
 
+    /// Rule 13: before anybody may open it, a database that an entry does not fit is lost, and
+    /// fetched anew. Rule 7 otherwise.
+    fn failed_to_apply(&self, error: &StoreError) {
+        let mut state = lock(&self.state);
+        if state.serving || !error.is_damage() {
+            drop(state);
+            self.stop_after_quorum("applying", error);
+        }
+        tracing::error!(database = %self.name, %error, "its files are not what the log says");
+        state.lose(u64::from(self.store.pages()) * u64::from(self.store.page_size()));
+        state.pumping = false;
+        Self::unlock_applied(&mut state);
+    }
+
     /// Takes the daemon's own write lock for applying.
     fn lock_to_apply(&self, state: &mut State) -> bool {
         !state.queue.is_empty() && state.hold.is_none() && self.take_apply_locks(state)
     }
 
     fn take_apply_locks(&self, state: &mut State) -> bool {
-        // An application's checkpoint and the daemon's writing take turns, too: its SQLite may have
-        // the WAL-reset bug. It goes on when the application releases byte 121.
-        if state.app_checkpoints() {
-            return false;
-        }
         let mut take = |file: LockFile, range: ByteRange| {
             state.table_mut(file).try_lock(APPLIER, 0, range, LockKind::Exclusive).is_ok()
         };
@@ -140,7 +163,11 @@ impl Database {
         let reader = self.open_payload(&queued.payload)?;
         let serving = lock(&self.state).serving;
         if serving && self.mode() == JournalMode::Wal {
-            self.store.append(reader, queued.entry)?;
+            // An application's checkpoint is not let in while this goes on, so that one that is there
+            // was there before. Its SQLite may have the WAL-reset bug: nothing is begun anew beneath
+            // it. It may well be waiting for the very lock that this node has to catch up for.
+            let may_restart = !lock(&self.state).app_checkpoints();
+            self.store.append(reader, queued.entry, may_restart)?;
         } else {
             self.store.apply_in_place(reader, queued.entry)?;
             self.mode_may_have_changed()?;
@@ -205,6 +232,7 @@ impl Database {
         let mut later = Later::default();
         let mut state = lock(&self.state);
         state.pumping = false;
+        state.lost = None;
         state.incarnation = Some(incarnation);
         state.visible = state.visible.max(entry.index);
         state.queue.retain(|queued| queued.entry.index > entry.index);
@@ -221,7 +249,8 @@ impl Database {
     /// Whether a new reader sees everything up to the entry of this index (Rule 18).
     pub fn shows(&self, index: u64) -> bool {
         let state = lock(&self.state);
-        if state.deleted {
+        // A lost one is shown to nobody, until it is whole.
+        if state.deleted || state.lost.is_some() {
             return true;
         }
         let queued = state.queue.front().is_some_and(|queued| queued.entry.index <= index);

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
 
 use super::lock;
 use super::peers::SharedGroup;
@@ -21,8 +22,8 @@ use super::settings::{CALL_TIMEOUT, LOCK_CALL, RECLAIM};
 use crate::cluster::{Action, Command, Ticket, WriteLocks, WriteLocksStatus};
 use crate::core::{Clock, DatabaseName, NodeId, TransactionId};
 
-/// How often deadlines of the table are looked at while there is something to wait for.
-const TICK: Duration = Duration::from_millis(25);
+/// Between two tries to tell a node that its lock is recalled.
+const AGAIN: Duration = Duration::from_millis(25);
 
 /// Called on the leader's own node, as the network would call another's.
 pub trait Holder: Send + Sync {
@@ -52,6 +53,8 @@ pub struct Arbiter {
     last_index: LastIndex,
     holder: Weak<dyn Holder>,
     reign: Mutex<Option<Reign>>,
+    /// The table's next deadline is another one.
+    deadline_changed: Notify,
     me: Weak<Arbiter>,
 }
 
@@ -70,6 +73,7 @@ impl Arbiter {
             last_index,
             holder,
             reign: Mutex::new(None),
+            deadline_changed: Notify::new(),
             me: Weak::clone(me),
         })
     }
@@ -90,7 +94,22 @@ impl Arbiter {
             }
             tokio::select! {
                 changed = leadership.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(TICK), if term.is_some() => self.tick(),
+                () = self.until_deadline(), if term.is_some() => self.tick(),
+            }
+        }
+    }
+
+    /// Waits until the table's next deadline, which may change meanwhile. An idle leader has none.
+    async fn until_deadline(&self) {
+        loop {
+            let next = lock(&self.reign).as_ref().and_then(|reign| reign.table.next_tick());
+            let changed = self.deadline_changed.notified();
+            let Some(next) = next else {
+                changed.await;
+                continue;
+            };
+            if timeout(next.saturating_sub(self.clock.now()), changed).await.is_err() {
+                return;
             }
         }
     }
@@ -149,11 +168,27 @@ impl Arbiter {
     fn with(&self, term: u64, step: impl FnOnce(&mut WriteLocks, Duration) -> Vec<Action>) -> bool {
         let now = self.clock.now();
         let actions = match lock(&self.reign).as_mut() {
-            Some(reign) if reign.term == term => step(&mut reign.table, now),
+            Some(reign) if reign.term == term => {
+                self.step(&mut reign.table, |table| step(table, now))
+            }
             _ => return false,
         };
         self.perform(term, actions);
         true
+    }
+
+    /// Every step that may set a deadline goes through here: who waits for it is told.
+    fn step(
+        &self,
+        table: &mut WriteLocks,
+        step: impl FnOnce(&mut WriteLocks) -> Vec<Action>,
+    ) -> Vec<Action> {
+        let deadline = table.next_tick();
+        let actions = step(table);
+        if table.next_tick() != deadline {
+            self.deadline_changed.notify_one();
+        }
+        actions
     }
 
     fn perform(&self, term: u64, actions: Vec<Action>) {
@@ -202,7 +237,7 @@ impl Arbiter {
                     Ok(_) => return,
                     Err(error) => {
                         tracing::debug!(node = node.0, error, "a recall was not heard");
-                        tokio::time::sleep(TICK).await;
+                        tokio::time::sleep(AGAIN).await;
                     }
                 }
             }
@@ -247,7 +282,7 @@ impl Arbiter {
         if !self.with(term, |table, now| table.request(now, &place, node, ticket)) {
             return Answer::NotLeader;
         }
-        match tokio::time::timeout(LOCK_CALL, receiver).await {
+        match timeout(LOCK_CALL, receiver).await {
             Ok(Ok(index)) => Answer::Granted { index },
             Ok(Err(_reign_over)) => Answer::NotLeader,
             Err(_waiting) => {
@@ -318,7 +353,8 @@ impl Arbiter {
         if let Some(reign) = lock(&self.reign).as_mut()
             && let Some(database) = reign.proposals.remove(&id)
         {
-            done = Some((reign.term, reign.table.proposal_finished(now, &database)));
+            let step = |table: &mut WriteLocks| table.proposal_finished(now, &database);
+            done = Some((reign.term, self.step(&mut reign.table, step)));
         }
         if let Some((term, actions)) = done {
             self.perform(term, actions);

@@ -1,16 +1,22 @@
 //! Checkpoints, and turning new databases to WAL: what the daemon does to a database of its own.
 //!
-//! Rule 10: the committed mark is durable before pages of the WAL are written into a database.
+//! Rule 10: the committed mark is durable before pages of the WAL are written into a database: by the
+//! daemon's SQLite (`store`), and by an application's, before its first write.
 //! Rule 11: backfill, sync the database, sync the folder, write and sync the record; only then may
 //! the log be purged. Rule 12: nothing that an application sets weakens this.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, TryLockError};
+use std::time::{Duration, Instant};
 
 use super::cluster_lock::ClusterLock;
 use super::counters::count;
-use super::database::{Database, Later, SHARED_RANGE};
+use super::database::{Database, Later, SHARED_RANGE, State};
 use super::door::{Errno, LockRequest, Reply};
-use super::hold::{Follow, JournalAnswer, JournalEnd, JournalFollow, Phase, TURNER, Withheld};
+use super::hold::{
+    Follow, Hold, JournalAnswer, JournalEnd, JournalFollow, LockOwner, Phase, TURNER, Withheld,
+};
 use super::lock;
 use super::verdict::daemon_hold;
 use crate::capture::JournalCommit;
@@ -19,9 +25,12 @@ use crate::core::ports::{ByteRange, LockFile, LockKind};
 use crate::sqlite::locks;
 use crate::store::{CheckpointMode, JournalMode, StoreError};
 
-/// Up to so many bytes of pages that a long reader keeps out of the database file are made durable
-/// beside it, so that the log can be purged.
+/// Up to so many bytes of frames that a long reader keeps out of the database file are made durable
+/// beside it, so that the log can be purged. With more of them the log waits for the reader.
 const PINNED_CAP: u64 = 1 << 30;
+
+/// Between two looks whether another checkpoint has ended.
+const LOOK: Duration = Duration::from_millis(1);
 
 impl Database {
     /// Brings the WAL's pages into the database file, as far as readers let it.
@@ -29,54 +38,90 @@ impl Database {
         // One at a time; whoever comes while one runs has nothing to add.
         let Ok(_one) = self.checkpointing.try_lock() else { return };
         if let Err(error) = self.checkpoint_locked() {
-            tracing::warn!(database = %self.name, %error, "checkpoint failed");
+            self.checkpoint_failed(&error);
         }
+    }
+
+    fn checkpoint_failed(&self, error: &StoreError) {
+        tracing::warn!(database = %self.name, %error, "checkpoint failed");
     }
 
     fn checkpoint_locked(&self) -> Result<(), StoreError> {
         if self.mode() != JournalMode::Wal {
             return Ok(());
         }
-        self.group.sync_committed_mark().map_err(|source| StoreError::Io {
-            what: "syncing the committed mark",
-            path: self.store.folder(),
-            source,
-        })?;
         self.store.checkpoint(CheckpointMode::Passive)?;
         count(&self.shared.counters.checkpoints);
-        let bytes = self.store.sizes()?.wal;
-        if bytes > self.settings.wal_warn_bytes {
+        let sizes = self.store.sizes()?;
+        self.tried_frames.store(sizes.frames, Ordering::Release);
+        let kept = sizes.backfilled < sizes.frames && sizes.wal > self.settings.wal_warn_bytes;
+        if kept && self.notices.is_due("a WAL that is kept") {
             tracing::warn!(
-                database = %self.name, bytes,
+                database = %self.name, bytes = sizes.wal, readers = ?self.reader_pids(),
                 "the WAL is kept by a long read transaction; it cannot be reused until that ends"
             );
         }
         Ok(())
     }
 
-    /// Enough frames have gathered.
+    /// The processes that read from the WAL.
+    fn reader_pids(&self) -> BTreeSet<u32> {
+        let readers = locks::READ0 + 1..locks::READ0 + locks::READERS as u64;
+        let state = lock(&self.state);
+        let held = state.shm_locks.locks().filter(|held| {
+            matches!(held.owner, LockOwner::App(_)) && readers.contains(&held.range.start)
+        });
+        held.map(|held| held.pid).collect()
+    }
+
+    /// Enough frames have gathered; and as many again since the last try, which a reader may have
+    /// kept from getting far.
     pub(super) fn wants_checkpoint(&self) -> bool {
         self.mode() == JournalMode::Wal
-            && self
-                .store
-                .frames_to_backfill()
-                .is_ok_and(|frames| frames >= self.settings.checkpoint_frames)
+            && self.store.backfill().is_ok_and(|(frames, backfilled)| {
+                // More than there are: the WAL was begun anew since.
+                let tried = self.tried_frames.load(Ordering::Acquire);
+                let tried = if tried > frames { 0 } else { tried };
+                frames.saturating_sub(backfilled.max(tried)) >= self.settings.checkpoint_frames
+            })
+    }
+
+    /// Waits for a checkpoint that runs, as long as a lock request may be held.
+    fn checkpoint_in_turn(&self) -> Result<MutexGuard<'_, ()>, StoreError> {
+        let deadline = Instant::now() + self.settings.lock_wait;
+        loop {
+            match self.checkpointing.try_lock() {
+                Ok(one) => return Ok(one),
+                Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(LOOK);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let what = "another checkpoint is running";
+                    return Err(StoreError::Busy { name: self.name.clone(), what });
+                }
+            }
+        }
     }
 
     /// An application asked to checkpoint: done for it, and then it is let in.
     pub(super) fn checkpoint_for(self: &Arc<Self>, request: LockRequest, reply: Reply<()>) {
-        self.checkpoint_now();
+        // Rule 10: it may write what this one has brought, so it is let in after one that was done,
+        // not after one that failed, nor beside one that runs.
+        let done = self.checkpoint_in_turn().and_then(|_one| self.checkpoint_locked());
+        if let Err(error) = done {
+            self.checkpoint_failed(&error);
+            return reply(Err(Errno(libc::EAGAIN)));
+        }
         let mut state = lock(&self.state);
         let busy = state.pumping
-            || state
-                .hold
-                .as_ref()
-                .is_some_and(|hold| hold.owner != super::hold::LockOwner::App(request.owner));
+            || state.hold.as_ref().is_some_and(|hold| hold.owner != LockOwner::App(request.owner));
         let result = if busy {
             Err(Errno(libc::EAGAIN))
         } else {
             state.try_lock(request).map_err(|_| Errno(libc::EAGAIN))
         };
+        state.app_marked = false;
         drop(state);
         reply(result);
     }
@@ -148,6 +193,10 @@ impl Database {
     }
 
     fn turned(self: &Arc<Self>, result: Result<(), Errno>) {
+        if result.is_err() {
+            // Its first page says WAL, which it is not (or not yet).
+            self.store.overlay_drop();
+        }
         // Rule 16: the kernel forgets the old first page before anybody may lock again.
         self.kernel_cache().invalidate(0, 0);
         let mut later = Later::default();
@@ -165,6 +214,28 @@ impl Database {
         } else {
             tracing::info!(database = %self.name, "not turned to WAL this time");
         }
+    }
+
+    /// Whether nobody else can know of it: an empty file that this node made and nobody committed
+    /// to, nor is about to.
+    fn is_only_here(&self, state: &State) -> bool {
+        state.incarnation.is_none()
+            && state.queue.is_empty()
+            && !state.pumping
+            && !state.hold.as_ref().is_some_and(Hold::must_outlive_owner)
+    }
+
+    /// As [`Self::is_only_here`], for who looks from outside.
+    pub(super) fn is_nowhere_else(&self) -> bool {
+        self.is_only_here(&lock(&self.state))
+    }
+
+    /// Closes it for good if nobody else knows of it. The caller then removes its files.
+    pub(super) fn delete_if_only_here(&self) -> bool {
+        let mut state = lock(&self.state);
+        let only_here = self.is_only_here(&state);
+        state.deleted |= only_here;
+        only_here
     }
 
     /// The database was deleted: its files go, and whoever has them open gets errors.

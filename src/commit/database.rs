@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 
@@ -24,7 +24,9 @@ use super::notice::Notices;
 use super::peers::{Leadership, SharedGroup};
 use super::propose::Proposer;
 use super::settings::Settings;
-use crate::core::ports::{ByteRange, DaemonLocks, KernelCache, LockFile, LockKind, NoKernelCache};
+use crate::core::ports::{
+    ByteRange, CommittedMark, DaemonLocks, KernelCache, LockFile, LockKind, NoKernelCache,
+};
 use crate::core::{DatabaseName, Incarnation, Position};
 use crate::locks::LockTable;
 use crate::sqlite::locks;
@@ -57,6 +59,8 @@ pub struct Database {
     pub(super) notices: Notices,
     /// One checkpoint at a time.
     pub(super) checkpointing: Mutex<()>,
+    /// How many frames the WAL had at the last checkpoint.
+    pub(super) tried_frames: AtomicU32,
     /// In WAL mode.
     wal: AtomicBool,
     pub(super) me: Weak<Database>,
@@ -82,15 +86,21 @@ pub(super) struct State {
     /// The last entry of this database that a new reader sees (Rule 18).
     pub visible: u64,
     pub deleted: bool,
-    pub open: HashMap<Handle, FileKind>,
+    /// The open files, and who took locks through each. A process (POSIX locks) is taken off when it
+    /// closes (FLUSH); who is left at the last close is the open file description itself (OFD locks).
+    pub open: HashMap<Handle, Vec<Owner>>,
     /// Being turned to WAL.
     pub turning: bool,
     /// The last transaction was made on this node.
     pub wrote_here: bool,
+    /// Rule 10, for the application that checkpoints: the log's mark covers what it copies.
+    pub app_marked: bool,
     /// [`KEEPER`] has its locks.
     pub kept: bool,
     /// The log up to the start was replayed: applications may come.
     pub serving: bool,
+    /// Its files were damaged, and are not fetched yet (Rule 13): how many bytes it had.
+    pub lost: Option<u64>,
     ids: u64,
 }
 
@@ -214,19 +224,23 @@ impl Database {
                 open: HashMap::new(),
                 turning: false,
                 wrote_here: false,
+                app_marked: false,
                 kept: false,
                 serving: false,
+                lost: None,
                 ids: 0,
             }),
             applied: Notify::new(),
             cache: RwLock::new(Arc::new(NoKernelCache)),
             notices: Notices::default(),
             checkpointing: Mutex::new(()),
+            tried_frames: AtomicU32::new(0),
             wal: AtomicBool::new(false),
             me: Weak::clone(me),
         });
         let locks: Arc<dyn DaemonLocks> = database.clone();
         database.store.connect(locks, Arc::new(NoKernelCache));
+        database.store.use_mark(Arc::new(Mark(Arc::clone(&shared.group))));
         database
     }
 
@@ -239,6 +253,10 @@ impl Database {
         let mut state = lock(&self.state);
         if state.serving {
             return Ok(true);
+        }
+        if state.lost.is_some() {
+            let what = "its files are damaged, and not fetched yet";
+            return Err(store::StoreError::Busy { name: self.name.clone(), what });
         }
         if !state.queue.is_empty() || state.pumping {
             return Ok(false);
@@ -316,6 +334,10 @@ impl Database {
         lock(&self.state).incarnation
     }
 
+    pub fn is_deleted(&self) -> bool {
+        lock(&self.state).deleted
+    }
+
     /// Committed entries that no reader here sees yet.
     pub fn behind(&self) -> usize {
         lock(&self.state).queue.len()
@@ -377,6 +399,15 @@ impl Shared {
     }
 }
 
+/// The log's mark, as `store` asks for it (Rule 10).
+struct Mark(SharedGroup);
+
+impl CommittedMark for Mark {
+    fn sync(&self) -> std::io::Result<()> {
+        self.0.sync_committed_mark()
+    }
+}
+
 impl DaemonLocks for Database {
     fn lock(&self, slot: u64, file: LockFile, range: ByteRange, kind: LockKind) -> bool {
         let Some(me) = self.me.upgrade() else { return false };
@@ -422,10 +453,14 @@ impl DatabaseFiles for Database {
     }
 
     fn size(&self, kind: FileKind) -> Result<u64, Errno> {
-        self.len_of(kind)
+        // Nobody is to take a lost one for an empty one. Of the shm the daemon itself may ask,
+        // through the mount, with the lock held.
+        let lost = if kind == FileKind::Database { lock(&self.state).lost } else { None };
+        lost.map_or_else(|| self.len_of(kind), Ok)
     }
 
     fn create_file(&self, kind: FileKind, pid: u32) -> Result<(), Errno> {
+        self.refuse_if_closed(&lock(&self.state))?;
         self.create_companion(kind, pid)
     }
 
@@ -434,19 +469,24 @@ impl DatabaseFiles for Database {
         if state.deleted {
             return Err(Errno(libc::ENOENT));
         }
-        state.open.insert(handle, kind);
+        self.refuse_if_closed(&state)?;
+        state.open.insert(handle, Vec::new());
         Ok(())
     }
 
     fn release(&self, kind: FileKind, handle: Handle, owner: Option<Owner>) {
-        if let Some(owner) = owner {
+        // The kernel names an owner here for flock(2) only.
+        let lockers = lock(&self.state).open.remove(&handle).unwrap_or_default();
+        for owner in lockers.into_iter().chain(owner) {
             self.flush(kind, handle, owner);
         }
-        lock(&self.state).open.remove(&handle);
     }
 
     fn flush(&self, kind: FileKind, handle: Handle, owner: Owner) {
         let (Some(file), Some(me)) = (Self::table_file(kind), self.me.upgrade()) else { return };
+        if let Some(lockers) = lock(&self.state).open.get_mut(&handle) {
+            lockers.retain(|locker| *locker != owner);
+        }
         let request = LockRequest {
             handle,
             owner,
@@ -493,6 +533,11 @@ impl DatabaseFiles for Database {
 
     fn truncate(&self, kind: FileKind, handle: Option<Handle>, len: u64, reply: Reply<()>) {
         let Some(me) = self.me.upgrade() else { return reply(Err(Errno(libc::EIO))) };
+        // By name, without having it open.
+        let closed = self.refuse_if_closed(&lock(&self.state));
+        if let Err(errno) = closed {
+            return reply(Err(errno));
+        }
         match kind {
             FileKind::Wal => me.wal_truncate(len, reply),
             FileKind::Database => me.database_truncate(handle, len, reply),

@@ -75,6 +75,18 @@ impl AllDatabases {
         lock(&self.last_index).get(name).copied().unwrap_or(0)
     }
 
+    /// Takes note of an entry that changed the database.
+    pub(super) fn knows(&self, name: &DatabaseName, index: u64) {
+        let mut known = lock(&self.last_index);
+        let last = known.entry(name.clone()).or_default();
+        *last = (*last).max(index);
+    }
+
+    /// The log was applied up to this entry.
+    pub(super) fn passed(&self, entry: EntryId) {
+        self.applied.send_replace(entry);
+    }
+
     /// How far the log has been applied here; the databases follow.
     pub fn applied(&self) -> watch::Receiver<EntryId> {
         self.applied.subscribe()
@@ -83,6 +95,7 @@ impl AllDatabases {
     /// Puts a database of the data folder, or a new one, among those served.
     pub fn adopt(&self, database: Arc<Database>) {
         let name = database.name.clone();
+        self.knows(&name, database.store().applied().index);
         self.by_name
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -116,7 +129,7 @@ impl AllDatabases {
         if let (Some(command), Some(effect)) = (command, effect) {
             self.command(entry, command, effect);
         }
-        self.applied.send_replace(entry);
+        self.passed(entry);
     }
 
     fn command(&self, entry: EntryId, command: &Command, effect: Effect) {
@@ -125,7 +138,7 @@ impl AllDatabases {
         if let (Command::Commit(commit), Verdict::Accepted { incarnation, .. }, true) =
             (command, verdict, fresh)
         {
-            lock(&self.last_index).insert(commit.database.clone(), entry.index);
+            self.knows(&commit.database, entry.index);
             if !self.shared.proposer.decide(commit.id, verdict, entry) {
                 self.enqueue(entry, commit, incarnation);
             }
@@ -143,26 +156,29 @@ impl AllDatabases {
 
     fn enqueue(&self, entry: EntryId, commit: &crate::cluster::Commit, incarnation: Incarnation) {
         let known = self.find(&commit.database).is_some();
-        let database = match self.make(&commit.database) {
-            Ok(database) => database,
-            Err(_logged) => std::process::exit(super::database::EXIT_RECOVER),
-        };
-        // Recovery: files that already hold this entry are not changed by it again.
-        if database.store().applied().index >= entry.index {
-            return;
+        let queued =
+            Queued { entry, incarnation, new: commit.new, payload: commit.payload.clone() };
+        loop {
+            let database = match self.make(&commit.database) {
+                Ok(database) => database,
+                Err(_logged) => std::process::exit(super::database::EXIT_RECOVER),
+            };
+            // Recovery: files that already hold this entry are not changed by it again.
+            if database.store().applied().index >= entry.index {
+                return;
+            }
+            if database.enqueue(&queued) {
+                break;
+            }
+            // An application removed an empty file of this name just now; it will be gone at once.
+            std::thread::yield_now();
         }
-        database.enqueue(Queued {
-            entry,
-            incarnation,
-            new: commit.new,
-            payload: commit.payload.clone(),
-        });
         if !known {
             self.tell(|listener| listener.appeared(&commit.database));
         }
     }
 
-    fn remove(&self, name: &DatabaseName) {
+    pub(super) fn remove(&self, name: &DatabaseName) {
         if let Some(database) = self.withdraw(name)
             && let Err(error) = self.store.delete(database.store())
         {
@@ -193,33 +209,37 @@ impl AllDatabases {
         let mut last_index = lock(&self.last_index);
         last_index.clear();
         last_index.extend(state.databases().map(|(name, at)| (name.clone(), at.index)));
-        self.applied.send_replace(state.applied());
+        self.passed(state.applied());
     }
 
     /// The log up to the start was replayed into the files: from now on applications may come.
-    /// Returns the databases whose files are not what the log says (Rule 13), set aside.
+    /// Those whose files are not what the log says are set aside, and stay closed until
+    /// [`AllDatabases::fetch_lost`] has fetched them (Rule 13).
     ///
     /// # Errors
     /// The files cannot be read or moved.
-    pub fn begin_to_serve(&self) -> Result<Vec<DatabaseName>, StoreError> {
-        let mut lost = Vec::new();
+    pub fn begin_to_serve(&self) -> Result<(), StoreError> {
+        // First: one that appears meanwhile serves by itself.
+        self.serving.store(true, Ordering::Release);
         for database in self.all() {
-            loop {
-                match database.begin_to_serve() {
-                    Ok(true) => break,
-                    Ok(false) => std::thread::sleep(Duration::from_millis(2)),
-                    Err(error @ StoreError::Diverged { .. }) => {
-                        tracing::error!(database = %database.name, %error, "not what the log says");
-                        lost.push(database.name.clone());
-                        self.put_aside(&database)?;
-                        break;
-                    }
-                    Err(error) => return Err(error),
+            // Nothing of it is here.
+            if database.is_lost() && database.store().incarnation().is_none() {
+                continue;
+            }
+            match serve_when_ready(&database) {
+                Ok(()) => {}
+                Err(error) if error.is_damage() || database.is_lost() => {
+                    tracing::error!(database = %database.name, %error, "not what the log says");
+                    self.replace_damaged(&database)?;
                 }
+                Err(error) => return Err(error),
             }
         }
-        self.serving.store(true, Ordering::Release);
-        Ok(lost)
+        Ok(())
+    }
+
+    pub(super) fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Acquire)
     }
 
     fn tell(&self, what: impl FnOnce(&dyn Listener)) {
@@ -264,6 +284,14 @@ impl AllDatabases {
     }
 }
 
+/// Waits until all that is queued is applied, and lets applications in.
+pub(super) fn serve_when_ready(database: &Arc<Database>) -> Result<(), StoreError> {
+    while !database.begin_to_serve()? {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
 impl Holder for AllDatabases {
     fn recall(&self, term: u64, database: &DatabaseName, ticket: Ticket) {
         match self.find(database) {
@@ -296,10 +324,13 @@ impl door::Databases for AllDatabases {
 
     fn unlink(&self, name: &DatabaseName, reply: Reply<()>) {
         let Some(database) = self.find(name) else { return reply(Err(Errno(libc::ENOENT))) };
-        let Some(incarnation) = database.incarnation() else {
-            // Nobody else knows of it.
+        if database.delete_if_only_here() {
             self.remove(name);
             return reply(Ok(()));
+        }
+        // Its first commit is under way: whether it will be there is not known yet.
+        let Some(incarnation) = database.incarnation() else {
+            return reply(Err(Errno(libc::EBUSY)));
         };
         let id = self.shared.proposer.next_id();
         let command = Command::Delete { id, database: name.clone(), incarnation };

@@ -119,6 +119,10 @@ impl Database {
         let len = data.len() as u32;
         let mut state = lock(&self.state);
         let result = if self.mode() == JournalMode::Wal {
+            if state.app_checkpoints() && !state.app_marked {
+                drop(state);
+                return self.mark_and_write(handle, offset, data.to_vec(), reply);
+            }
             self.checkpoint_write(&state, offset, data)
         } else {
             self.rollback_hold(&mut state, Some(handle)).and_then(|hold| {
@@ -170,6 +174,25 @@ impl Database {
             return Err(Errno(libc::EPERM));
         }
         self.write_bytes(FileKind::Database, offset, data)
+    }
+
+    /// The first page that an application's checkpoint writes. Rule 10: the log's mark is synced
+    /// before, on a thread that may wait; what the checkpoint copies is settled by now.
+    fn mark_and_write(
+        self: &Arc<Self>,
+        handle: Handle,
+        offset: u64,
+        data: Vec<u8>,
+        reply: Reply<u32>,
+    ) {
+        let database = Arc::clone(self);
+        self.runtime.spawn_blocking(move || match database.store.sync_mark() {
+            Ok(()) => {
+                lock(&database.state).app_marked = true;
+                database.database_write(handle, offset, &data, reply);
+            }
+            Err(error) => reply(Err(database.errno(&error))),
+        });
     }
 
     /// The hold under which the database file may be written in rollback mode.

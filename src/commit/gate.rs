@@ -29,6 +29,9 @@ use crate::store::JournalMode;
 /// Between two tries when the leader of the day did not answer.
 const ASK_AGAIN: Duration = Duration::from_millis(15);
 
+/// How long a program that closes a database takes from its last lock to the end.
+const CLOSES_WITHIN: Duration = Duration::from_millis(500);
+
 /// A write lock request that waits for the cluster's lock.
 pub struct Pending {
     pub id: u64,
@@ -72,6 +75,12 @@ impl Database {
     pub(super) fn lock_request(self: &Arc<Self>, request: LockRequest, reply: Reply<()>) {
         let mut later = Later::default();
         let mut state = lock(&self.state);
+        if request.kind != LockKind::Unlock
+            && let Some(lockers) = state.open.get_mut(&request.handle)
+            && !lockers.contains(&request.owner)
+        {
+            lockers.push(request.owner);
+        }
         if request.kind == LockKind::Unlock {
             self.unlock(&mut state, request, &mut later);
             later.answer(reply, Ok(()));
@@ -113,17 +122,27 @@ impl Database {
             }
             Err(in_the_way) => {
                 if matches!(in_the_way, LockOwner::Daemon(_)) {
-                    self.notices.refuse(
-                        self.name.as_str(),
-                        "exclusive use in WAL mode",
-                        request.pid,
-                        "a database in WAL mode is never one program's alone: locking_mode \
-                         EXCLUSIVE and the way back to a rollback journal are refused",
-                    );
+                    self.refuse_exclusive_use(request);
                 }
                 later.answer(reply, Err(Errno(libc::EAGAIN)));
             }
         }
+    }
+
+    /// SQLite asks for exclusive use at each close, too, and is content with the refusal: it is worth
+    /// a line only if the file is still open some time later.
+    fn refuse_exclusive_use(&self, request: LockRequest) {
+        self.after(CLOSES_WITHIN, move |database| {
+            if lock(&database.state).open.contains_key(&request.handle) {
+                database.notices.refuse(
+                    database.name.as_str(),
+                    "exclusive use in WAL mode",
+                    request.pid,
+                    "a database in WAL mode is never one program's alone: locking_mode EXCLUSIVE \
+                     and the way back to a rollback journal are refused",
+                );
+            }
+        });
     }
 
     /// Whether the request runs into what the daemon keeps for ever: a WAL database's SHARED and
@@ -157,8 +176,12 @@ impl Database {
         for waiter in std::mem::take(&mut state.waiters) {
             let gate = waiter.request.kind == LockKind::Exclusive
                 && covers(waiter.request.range, gate_byte(waiter.request.file));
-            if gate {
-                // Through the front door again; it keeps its own time from here on.
+            let blocked = matches!(state.conflict(waiter.request), Some(LockOwner::Daemon(_)));
+            if gate && blocked {
+                // It keeps its place and its deadline.
+                state.waiters.push(waiter);
+            } else if gate {
+                // Through the front door again.
                 self.ask_to_write(state, waiter.request, waiter.reply, later);
             } else {
                 match state.try_lock(waiter.request) {
@@ -312,8 +335,11 @@ impl Database {
         let inherited = ends_hold && self.end_hold(state, later);
         state.table_mut(request.file).unlock(owner, request.range);
         if inherited {
-            let byte = ByteRange { start: gate, end: gate };
-            let _free = state.table_mut(request.file).try_lock(HEIR, 0, byte, LockKind::Exclusive);
+            // With a rollback journal PENDING, too (it is the byte before): what the writer changed
+            // lies in the overlay, and no reader comes in before that is gone or committed.
+            let first = if request.file == LockFile::Database { locks::PENDING } else { gate };
+            let bytes = ByteRange { start: first, end: gate };
+            let _free = state.table_mut(request.file).try_lock(HEIR, 0, bytes, LockKind::Exclusive);
         }
         if let Some(pending) = state.pending.take_if(|pending| {
             LockOwner::App(pending.request.owner) == owner && request.range.end == u64::MAX

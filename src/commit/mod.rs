@@ -25,6 +25,7 @@ mod files;
 mod gate;
 mod hold;
 mod journal;
+mod lost;
 mod notice;
 pub mod peers;
 mod propose;

@@ -11,7 +11,8 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::cluster::Command;
-use crate::core::NodeId;
+use crate::core::{DatabaseName, Incarnation, NodeId};
+use crate::raft::IncomingDatabase;
 
 /// Who leads, as far as this node knows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,6 +53,16 @@ pub trait Group: Send + Sync + 'static {
         sha256: [u8; 32],
         len: u64,
     ) -> BoxFuture<'_, Result<(), String>>;
+
+    /// Another node's database, in this life of its name, as of the entry `at_least` or later
+    /// (Rule 13).
+    fn fetch_database(
+        &self,
+        from: NodeId,
+        name: DatabaseName,
+        incarnation: Incarnation,
+        at_least: u64,
+    ) -> BoxFuture<'_, Result<IncomingDatabase, String>>;
 
     /// An index that this node must have applied to see all that was committed before the call.
     fn read_index(&self, timeout: Duration) -> BoxFuture<'_, Result<u64, String>>;

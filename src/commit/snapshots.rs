@@ -9,11 +9,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::counters::count;
 use super::database::Database;
-use super::databases::AllDatabases;
+use super::databases::{AllDatabases, serve_when_ready};
 use super::lock;
 use super::transaction::wall_ms;
 use crate::cluster::State;
-use crate::core::EntryId;
+use crate::core::{DatabaseName, EntryId, Incarnation};
 use crate::raft::{Applied, IncomingDatabase, Replica, SnapshotDatabase};
 use crate::store::StoreError;
 
@@ -24,6 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(10);
 
 impl Replica for AllDatabases {
+    fn begins(&self, state: &State) -> io::Result<()> {
+        self.replay_begins(state).map_err(io::Error::other)
+    }
+
     fn applied(&self, applied: Applied) {
         self.entry(applied.entry, applied.command.as_ref(), applied.effect);
     }
@@ -31,13 +35,18 @@ impl Replica for AllDatabases {
     /// Rule 11, for every database; the log may be purged up to there afterwards.
     fn make_durable(&self, up_to: EntryId) -> io::Result<()> {
         for database in self.all() {
-            if database.incarnation().is_none() && database.behind() == 0 {
+            // A lost one has nothing to keep: the next start finds it missing again.
+            if database.is_nowhere_else() || database.is_lost() {
                 continue;
             }
-            wait_until(&database, "to show all that is to be made durable", || {
+            wait_until(&database, PATIENCE, "to show all that is to be made durable", || {
                 database.shows(up_to.index)
             })?;
-            database.make_durable(up_to).map_err(io::Error::other)?;
+            match database.make_durable(up_to) {
+                // Deleted meanwhile: there is nothing to keep.
+                Err(_) if database.is_deleted() => {}
+                done => done.map_err(not_yet)?,
+            }
         }
         Ok(())
     }
@@ -48,19 +57,24 @@ impl Replica for AllDatabases {
         for (name, at) in state.databases() {
             let missing = || io::Error::other(format!("{name} is not served by this node"));
             let database = self.find(name).ok_or_else(missing)?;
-            wait_until(&database, "to show what its snapshot must hold", || {
+            wait_until(&database, PATIENCE, "to show what its snapshot must hold", || {
                 database.shows(state.applied().index)
             })?;
-            let node = self.shared().group.me().0;
-            let snapshot = database.store().snapshot(node, wall_ms()).map_err(io::Error::other)?;
-            databases.push(SnapshotDatabase {
-                name: name.clone(),
-                incarnation: at.incarnation,
-                index: snapshot.entry.index.max(state.applied().index),
-                reader: Box::new(snapshot),
-            });
+            let mut found = self.snapshot_of(name, &database)?;
+            found.incarnation = at.incarnation;
+            found.index = found.index.max(state.applied().index);
+            databases.push(found);
         }
         Ok(databases)
+    }
+
+    fn database(
+        &self,
+        name: &DatabaseName,
+        incarnation: Incarnation,
+        at_least: u64,
+    ) -> io::Result<SnapshotDatabase> {
+        self.database_for(name, incarnation, at_least)
     }
 
     fn install_snapshot(
@@ -77,7 +91,7 @@ impl Replica for AllDatabases {
                 .database(&database.name)
                 .is_some_and(|at| Some(at.incarnation) == database.incarnation());
             if !lives && database.incarnation().is_some() {
-                self.put_aside(&database).map_err(io::Error::other)?;
+                self.give_way(&database).map_err(io::Error::other)?;
             }
         }
         self.replica_is_at(state);
@@ -87,19 +101,58 @@ impl Replica for AllDatabases {
 
 impl AllDatabases {
     fn install(&self, state: &State, incoming: IncomingDatabase) -> Result<(), StoreError> {
-        let entry = EntryId { term: state.applied().term, index: incoming.index };
         let mut database = self.made(&incoming.name)?;
         match database.incarnation() {
             Some(incarnation) if incarnation != incoming.incarnation => {
                 // nothing-discarded: another life of the name gives way, whole.
-                self.put_aside(&database)?;
+                self.give_way(&database)?;
                 database = self.made(&incoming.name)?;
             }
             _ => {}
         }
-        database.install(incoming, entry)?;
+        self.install_one(&database, incoming, state.applied().term)?;
         self.announce(&database.name);
         Ok(())
+    }
+
+    /// Puts what came in place, and lets applications in if they were kept out (Rule 13).
+    pub(super) fn install_one(
+        &self,
+        database: &Arc<Database>,
+        incoming: IncomingDatabase,
+        term: u64,
+    ) -> Result<(), StoreError> {
+        let entry = EntryId { term, index: incoming.index };
+        database.install(incoming, entry)?;
+        if self.is_serving() { serve_when_ready(database) } else { Ok(()) }
+    }
+
+    /// What this node has of a database, for another one.
+    pub(super) fn snapshot_of(
+        &self,
+        name: &DatabaseName,
+        database: &Database,
+    ) -> io::Result<SnapshotDatabase> {
+        if database.is_lost() {
+            return Err(io::Error::other(format!("{name} is damaged on this node, too")));
+        }
+        let node = self.shared().group.me().0;
+        let snapshot = database.store().snapshot(node, wall_ms()).map_err(io::Error::other)?;
+        Ok(SnapshotDatabase {
+            name: name.clone(),
+            incarnation: snapshot.incarnation.unwrap_or_default(),
+            index: snapshot.entry.index,
+            reader: Box::new(snapshot),
+        })
+    }
+
+    /// nothing-discarded; of a lost one there is nothing here.
+    fn give_way(&self, database: &Arc<Database>) -> Result<(), StoreError> {
+        if database.is_lost() {
+            self.remove(&database.name);
+            return Ok(());
+        }
+        self.put_aside(database)
     }
 
     /// nothing-discarded: the files go aside, and the name is free.
@@ -125,8 +178,12 @@ impl Database {
         let IncomingDatabase { incarnation, index, reader, .. } = incoming;
         let reader = io::BufReader::with_capacity(1 << 20, reader);
         let held = self.hold_to_apply(PATIENCE)?;
-        let already = lock(&self.state).incarnation == Some(incarnation)
-            && self.store().applied().index >= index;
+        let already = {
+            let state = lock(&self.state);
+            state.lost.is_none()
+                && state.incarnation == Some(incarnation)
+                && self.store().applied().index >= index
+        };
         if !already {
             if held.serving && self.is_wal() {
                 self.store().append_snapshot(reader, entry, incarnation)?;
@@ -140,17 +197,28 @@ impl Database {
     }
 }
 
-fn wait_until(
+/// What passes by itself is told apart from what stops the node.
+fn not_yet(error: StoreError) -> io::Error {
+    match error {
+        StoreError::Busy { .. } | StoreError::Unpublished { .. } => {
+            io::Error::new(io::ErrorKind::ResourceBusy, error)
+        }
+        _ => io::Error::other(error),
+    }
+}
+
+pub(super) fn wait_until(
     database: &Database,
+    patience: Duration,
     what: &str,
     mut condition: impl FnMut() -> bool,
 ) -> io::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     while !condition() {
         if Instant::now() >= deadline {
             return Err(io::Error::new(
                 io::ErrorKind::TimedOut,
-                format!("{}: waited {PATIENCE:?} {what}", database.name),
+                format!("{}: waited {patience:?} {what}", database.name),
             ));
         }
         std::thread::sleep(LOOK);

@@ -204,7 +204,8 @@ impl Database {
         }
         let (target, _trailer) = encoder.finish(new.checksum)?;
         let payload = match target {
-            Target::Memory(bytes) => Payload::Inline(bytes.into()),
+            // Without the room that compression left over: the log keeps it in memory for a while.
+            Target::Memory(bytes) => Payload::Inline(bytes.into_boxed_slice().into()),
             Target::Staged(staged) => self.finish_staged(staged)?,
         };
         Ok(Some(Built { base, new, page_size, pages, payload, change: preview }))

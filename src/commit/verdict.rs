@@ -20,6 +20,7 @@ use super::transaction::{Built, is_large};
 use crate::cluster::{Command, Payload, Verdict};
 use crate::core::ports::{ByteRange, KernelCache};
 use crate::core::{EntryId, TransactionId};
+use crate::sqlite::locks;
 use crate::store::JournalMode;
 
 impl Database {
@@ -183,6 +184,44 @@ impl Database {
             );
             withheld_failed(withheld, Errno(libc::EIO), later);
         }
+        let database = Arc::clone(self);
+        later.tasks.push(Box::new(move || database.clean_unknown()));
+    }
+
+    /// A rollback-journal writer that was told EIO with the outcome open, and has let go (or died):
+    /// nobody reads what it wrote (invisible-until-committed). Should it be committed after all, the
+    /// log brings it. Readers may come then; writers when the outcome is known.
+    fn clean_unknown(self: &Arc<Self>) {
+        let is_its = |state: &State| {
+            state.hold.as_ref().is_some_and(|hold| {
+                hold.owner == HEIR
+                    && hold.journal_mode()
+                    && matches!(hold.phase, Phase::Unknown | Phase::Doomed)
+            })
+        };
+        if !is_its(&lock(&self.state)) {
+            return;
+        }
+        self.drop_uncommitted();
+        let mut later = Later::default();
+        let mut state = lock(&self.state);
+        if is_its(&state) {
+            let pending = ByteRange { start: locks::PENDING, end: locks::PENDING };
+            state.db_locks.unlock(HEIR, pending);
+            self.serve_waiters(&mut state, &mut later);
+        }
+        drop(state);
+        later.run(self);
+    }
+
+    /// Rule 8: the overlay goes, the kernel forgets what it saw, and the journal goes, so that nobody
+    /// plays it back. Rule 16: never from a FUSE worker.
+    fn drop_uncommitted(&self) {
+        self.store.overlay_drop();
+        self.kernel_cache().invalidate(0, 0);
+        if let Err(error) = self.store.remove_journal() {
+            self.failed("removing a dead writer's journal", &error);
+        }
     }
 
     fn settled(self: &Arc<Self>, state: &mut State, later: &mut Later) {
@@ -213,6 +252,10 @@ impl Database {
         let Some(hold) = state.hold.as_mut() else { return false };
         if hold.must_outlive_owner() {
             hold.owner = HEIR;
+            if matches!(hold.phase, Phase::Unknown) && hold.journal_mode() {
+                let database = Arc::clone(self);
+                later.tasks.push(Box::new(move || database.clean_unknown()));
+            }
             return true;
         }
         if let Follow::Journal(_) = hold.follow {
@@ -245,7 +288,7 @@ impl Database {
             return false;
         }
         // Rule 8: killed, refused or rolled back half-way. The overlay and the journal go, the
-        // kernel forgets what it saw, and only then the lock. Rule 16: never from a FUSE worker.
+        // kernel forgets what it saw, and only then the lock.
         hold.owner = HEIR;
         hold.phase = Phase::Unknown;
         let database = Arc::clone(self);
@@ -254,11 +297,7 @@ impl Database {
     }
 
     fn clean_after_writer(self: &Arc<Self>) {
-        self.store.overlay_drop();
-        self.kernel_cache().invalidate(0, 0);
-        if let Err(error) = self.store.remove_journal() {
-            self.failed("removing a dead writer's journal", &error);
-        }
+        self.drop_uncommitted();
         let mut later = Later::default();
         let mut state = lock(&self.state);
         state.hold = None;

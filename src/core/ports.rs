@@ -1,6 +1,7 @@
 //! The traits by which a lower room calls a higher one. The `node` room wires them.
 
 use std::fmt;
+use std::io;
 
 /// The two kinds of a POSIX lock, and its absence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,6 +48,34 @@ pub trait DaemonLocks: Send + Sync {
 pub trait KernelCache: Send + Sync {
     /// Drops the given bytes of the database file, and its cached attributes. `len` 0: to the end.
     fn invalidate(&self, offset: u64, len: u64);
+
+    /// These bytes are in the database file, which may have grown: no reader believes any more that
+    /// it ends before them. Called before the bytes can be reached, and before [`Self::invalidate`].
+    fn grown(&self, offset: u64, bytes: &[u8]);
+}
+
+/// The mark of the Raft log: up to which entry it is committed.
+///
+/// Rule 10: durable before what an entry changed goes into a database file. Else the file could, after
+/// a power loss, hold what the replay of the log does not reach.
+///
+/// Implemented by `commit`.
+pub trait CommittedMark: Send + Sync {
+    /// Blocks until the mark of all that was applied so far is on the disk.
+    ///
+    /// # Errors
+    /// The log's disk failed, or the log is closed.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// No log: while it is replayed, and in tests.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct NoMark;
+
+impl CommittedMark for NoMark {
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A cache that is not there: before the mount is up, and in tests.
@@ -55,6 +84,7 @@ pub struct NoKernelCache;
 
 impl KernelCache for NoKernelCache {
     fn invalidate(&self, _offset: u64, _len: u64) {}
+    fn grown(&self, _offset: u64, _bytes: &[u8]) {}
 }
 
 impl fmt::Display for LockFile {

@@ -2,7 +2,7 @@
 //!
 //! | file | data | attributes | because |
 //! |---|---|---|---|
-//! | database | page cache, kept over opens | 1 s | readers share it; the daemon's own changes are dropped from it explicitly (Rule 16) |
+//! | database | page cache, kept over opens | never | readers share it; the daemon's own changes are dropped from it explicitly (Rule 16); believed attributes would show a size of before the last checkpoint |
 //! | WAL | never | never | cached writes arrive split, and one that failed was answered COMMIT OK |
 //! | journal | never | never | its deletion is a commit point, seen by other processes at once |
 //! | shm | passthrough, or kept | never | a mapping shared with the daemon; a cached size makes SQLite zero a live hash |
@@ -16,21 +16,12 @@ use fuser::FopenFlags;
 
 use super::names::Part;
 
-/// How long the kernel believes a database's name and attributes. The daemon's changes are
-/// invalidated explicitly before they can be reached (Rule 16), so that this bounds only how
-/// long `stat` may show a database that another node has deleted.
-const DATABASE: Duration = Duration::from_secs(1);
+/// How long the kernel believes the folder's attributes, which do not change.
+pub(super) const FOLDER: Duration = Duration::from_secs(1);
 
-/// For files that other processes, or this daemon, change at any time.
+/// For files that other processes, or this daemon, change at any time: all of them. Reads of what
+/// the kernel has cached ask for no attributes.
 pub(super) const NEVER: Duration = Duration::ZERO;
-
-/// For attributes. Names are looked up each time.
-pub(super) fn time_to_live(part: Part) -> Duration {
-    match part {
-        Part::Database => DATABASE,
-        Part::Journal | Part::Wal | Part::Shm | Part::Position => NEVER,
-    }
-}
 
 /// How a file made at each read is opened: it has no locks, so that no FLUSH is asked for.
 pub(super) const MADE_AT_READ: FopenFlags =
@@ -67,7 +58,6 @@ mod tests {
         for part in [Part::Wal, Part::Journal] {
             assert!(open_flags(part).contains(FopenFlags::FOPEN_DIRECT_IO));
             assert!(!open_flags(part).contains(FopenFlags::FOPEN_KEEP_CACHE));
-            assert_eq!(time_to_live(part), NEVER);
         }
     }
 

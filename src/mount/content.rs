@@ -7,10 +7,9 @@ use std::sync::Arc;
 
 use fuser::{Errno, FileHandle, LockOwner, ReplyAttr, ReplyData, ReplyWrite};
 
-use super::caching::time_to_live;
+use super::caching::{FOLDER, NEVER};
 use super::filesystem::Shared;
 use super::inodes::Inode;
-use super::names::Part;
 use super::special;
 use crate::commit::door::{FileKind, Handle, Owner};
 
@@ -133,14 +132,13 @@ impl Shared {
         inode: Option<Inode>,
     ) -> Result<(fuser::FileAttr, std::time::Duration), Errno> {
         match inode.ok_or(Errno::ESTALE)? {
-            Inode::Folder => Ok((self.ownership.folder(), time_to_live(Part::Database))),
-            Inode::Special(which) => self
-                .ownership
-                .special(which, &self.tree)
-                .map(|attributes| (attributes, super::caching::NEVER)),
+            Inode::Folder => Ok((self.ownership.folder(), FOLDER)),
+            Inode::Special(which) => {
+                self.ownership.special(which, &self.tree).map(|attributes| (attributes, NEVER))
+            }
             Inode::Part { slot, part } => {
                 let known = self.tree.of(slot).ok_or(Errno::ESTALE)?;
-                Ok((self.ownership.part(&known, part, &self.tree)?, time_to_live(part)))
+                Ok((self.ownership.part(&known, part, &self.tree)?, NEVER))
             }
         }
     }

@@ -26,12 +26,22 @@ impl KernelCache for DatabaseCache {
             report(&error);
         }
     }
+
+    /// Invalidating is not enough where a file grows. A reader past the size that the kernel knows
+    /// asks for the size (GETATTR); but when attributes are invalidated while it asks, the kernel
+    /// throws the answer away and reads up to the old size: SQLite takes what is missing for zeros,
+    /// and the database for malformed. A page that is stored moves the size at once.
+    fn grown(&self, offset: u64, bytes: &[u8]) {
+        if let Err(error) = self.notifier.store(self.inode, offset, bytes) {
+            report(&error);
+        }
+    }
 }
 
 /// After the mount has ended there is no cache, and nothing to say.
 fn report(error: &io::Error) {
     let ended = matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOTCONN | libc::EPERM));
     if !ended {
-        tracing::error!(%error, "the kernel refused to drop its cache of a database");
+        tracing::error!(%error, "the kernel refused what it was told of its cache of a database");
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use fuser::{BackingId, Errno, FileHandle, FopenFlags, LockOwner, OpenAccMode, OpenFlags};
 use fuser::{ReplyCreate, ReplyEmpty, ReplyOpen};
 
-use super::caching::{MADE_AT_READ, OWN_SHM, open_flags, time_to_live};
+use super::caching::{MADE_AT_READ, NEVER, OWN_SHM, open_flags};
 use super::filesystem::Shared;
 use super::inodes::{GENERATION, Inode};
 use super::names::{Name, Part};
@@ -145,7 +145,7 @@ impl Shared {
             Ok(attributes) => attributes,
             Err(error) => return reply.error(error),
         };
-        let ttl = time_to_live(part);
+        let ttl = NEVER;
         if part == Part::Shm {
             match self.back_shm(&known, write, |file| reply.open_backing(file)) {
                 Ok((handle, backing)) => {

@@ -149,8 +149,12 @@ fn next_boot(path: &Path) -> io::Result<Boot> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
         Err(error) => return Err(error),
     };
-    durable::write(&file, format!("{}\n", last + 1).as_bytes())?;
-    Ok(Boot(last + 1))
+    // Rule 5: transactions are known by node, boot and sequence. A node whose folder was lost must not
+    // use again what it used before, so that the first boot of a folder is the time, in seconds.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let boot = (last + 1).max(now);
+    durable::write(&file, format!("{boot}\n").as_bytes())?;
+    Ok(Boot(boot))
 }
 
 #[cfg(test)]
@@ -161,10 +165,11 @@ mod tests {
     fn a_start_has_a_number_of_its_own() {
         let folder = tempfile::tempdir().unwrap();
         let first = DataFolder::open(folder.path(), "c", 1).unwrap();
-        assert_eq!(first.boot(), Boot(1));
+        let Boot(number) = first.boot();
+        assert!(number > 1_700_000_000, "not that of an earlier folder of this node (Rule 5)");
         assert!(matches!(DataFolder::open(folder.path(), "c", 1), Err(DataFolderError::InUse(_))));
         drop(first);
-        assert_eq!(DataFolder::open(folder.path(), "c", 1).unwrap().boot(), Boot(2));
+        assert!(DataFolder::open(folder.path(), "c", 1).unwrap().boot() > Boot(number));
     }
 
     #[test]

@@ -145,6 +145,9 @@ impl Engine for EmbeddedEngine {
         if raft.leader.is_none() {
             not_ready.push("no leader is known".to_owned());
         }
+        for database in self.databases.lost() {
+            not_ready.push(format!("{} was damaged here and is not fetched yet", database.name));
+        }
         let lag = self.group.lag();
         Status {
             cluster: self.cluster.clone(),

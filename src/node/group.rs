@@ -6,15 +6,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::cluster::Command;
 use crate::commit::peers::{Group, Leadership};
 use crate::commit::{METHOD, lock};
-use crate::core::NodeId;
+use crate::core::{DatabaseName, Incarnation, NodeId};
 use crate::mesh::{Mesh, PeerEventKind};
-use crate::raft::{RaftNode, StagedFiles, StagedName};
+use crate::raft::{IncomingDatabase, RaftNode, StagedFiles, StagedName};
 
 /// Between two looks at whether this node is in touch with its leader.
 const LOOK: Duration = Duration::from_millis(50);
@@ -30,7 +29,6 @@ pub struct NodeGroup {
     raft: OnceLock<Arc<RaftNode>>,
     leadership: watch::Sender<Leadership>,
     staged: Arc<dyn StagedFiles>,
-    runtime: Handle,
     /// When this node last knew itself up to date with a leader in reach.
     in_touch: Mutex<Option<Instant>>,
 }
@@ -49,7 +47,6 @@ impl NodeGroup {
             raft: OnceLock::new(),
             leadership: watch::Sender::new(Leadership::default()),
             staged,
-            runtime: Handle::current(),
             in_touch: Mutex::new(None),
         })
     }
@@ -169,6 +166,19 @@ impl Group for NodeGroup {
         })
     }
 
+    fn fetch_database(
+        &self,
+        from: NodeId,
+        name: DatabaseName,
+        incarnation: Incarnation,
+        at_least: u64,
+    ) -> BoxFuture<'_, Result<IncomingDatabase, String>> {
+        Box::pin(async move {
+            let fetched = self.raft()?.fetch_database(from, name, incarnation, at_least).await;
+            fetched.map_err(|error| error.to_string())
+        })
+    }
+
     fn read_index(&self, timeout: Duration) -> BoxFuture<'_, Result<u64, String>> {
         Box::pin(async move {
             let index = self.raft()?.read_index(timeout).await;
@@ -183,7 +193,7 @@ impl Group for NodeGroup {
 
     fn sync_committed_mark(&self) -> io::Result<()> {
         match self.raft.get() {
-            Some(raft) => self.runtime.block_on(raft.sync_committed()).map_err(io::Error::other),
+            Some(raft) => raft.sync_committed(),
             // The log is being replayed: its mark is what was found on the disk.
             None => Ok(()),
         }

@@ -63,11 +63,6 @@ pub enum NodeError {
     MountEnded(String),
     #[error("{0}")]
     Stopped(String),
-    #[error(
-        "the files of {0:?} are not what the log says; they are set aside. Remove this node's data \
-         folder and let it join anew"
-    )]
-    Lost(Vec<String>),
     #[error("a part of the node has failed; its log says which")]
     Failed,
 }
@@ -98,13 +93,9 @@ struct Parts {
 pub async fn run(config: Config) -> Result<(), NodeError> {
     let mut stop = StopSignals::new()?;
     let parts = start(&config).await?;
-    let lost = {
-        let databases = Arc::clone(&parts.databases);
-        blocking(move || databases.begin_to_serve()).await??
-    };
-    if !lost.is_empty() {
-        return Err(NodeError::Lost(lost.iter().map(ToString::to_string).collect()));
-    }
+    let databases = Arc::clone(&parts.databases);
+    blocking(move || databases.begin_to_serve()).await??;
+    tokio::spawn(Arc::clone(&parts.databases).fetch_lost());
     let mount = mount(&config, &parts).await?;
     let engine = EmbeddedEngine::new(&config, &parts);
     let options =

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::{Stream, TryStreamExt};
 use openraft::OptionalSend;
@@ -20,6 +21,9 @@ use super::types::{
 use super::wire::WireMeta;
 use crate::cluster::State;
 use crate::core::EntryId;
+
+/// Between two tries to make durable what an application keeps busy.
+const NOT_YET: Duration = Duration::from_secs(1);
 
 type Snapshot = SnapshotOf<Types, SnapshotData>;
 
@@ -88,6 +92,16 @@ impl Shared {
             Ok(())
         })
         .await
+    }
+
+    /// As [`Self::sync_committed`], for a thread that waits; the log has a thread of its own.
+    pub fn wait_committed(&self) -> io::Result<()> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        self.log.sync_committed(Box::new(move |result| {
+            // Nobody waits any more.
+            let _ = sender.send(result);
+        }))?;
+        receiver.recv().map_err(|_| io::Error::other("the Raft log is closed"))?
     }
 
     /// Rule 10: what was applied so far is marked as committed, durably, before any of it goes
@@ -224,7 +238,15 @@ impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        self.shared.make_durable(self.now.clone()).await?;
+        // To openraft an error is the end of the node. An application that keeps a database busy is
+        // no reason for that: the log stays until it is done.
+        while let Err(error) = self.shared.make_durable(self.now.clone()).await {
+            if !matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::ResourceBusy) {
+                return Err(error);
+            }
+            tracing::warn!(%error, "the log cannot be purged yet; trying again");
+            tokio::time::sleep(NOT_YET).await;
+        }
         Ok(snapshot(&self.shared, &self.now))
     }
 }

@@ -20,6 +20,7 @@ mod append_stream;
 mod campaign;
 mod commit_notes;
 mod compact;
+mod database_stream;
 mod error;
 mod links;
 mod log;

@@ -20,17 +20,17 @@ use super::log::disk::Folder;
 use super::log::{Log, LogConfig};
 use super::machine::{self, Machine, Now};
 use super::network::{Network, method};
-use super::replica::Replica;
+use super::replica::{IncomingDatabase, Replica};
 use super::serve::{RaftHandlers, Services};
-use super::snapshot::Spool;
+use super::snapshot::{DatabaseHeader, Spool};
 use super::staged::{StagedFiles, StagedName};
 use super::state_file::StateFile;
 use super::status::{Leadership, RaftStatus, quorum_age, status};
 use super::types::{CommittedLeaderId, Member, Members, Proposal, Raft, entry_id};
 use super::wire::{WireEntry, WirePayload, decode, encoded_body_len};
-use super::{ProposeError, RaftError, campaign, read_index, watch};
+use super::{ProposeError, RaftError, campaign, database_stream, read_index, watch};
 use crate::cluster::{Command, State};
-use crate::core::{EntryId, NodeId};
+use crate::core::{DatabaseName, EntryId, Incarnation, NodeId};
 use crate::mesh::Mesh;
 
 /// The longest entry, in bytes: it has to fit into a frame of the mesh.
@@ -171,15 +171,19 @@ impl RaftNode {
             }
             Unsettled::Io(error) => RaftError::Stopped(error.to_string()),
         })?;
-        let machine = Arc::new(machine::Shared::new(replica, file, log.clone(), now));
         let pins = Arc::new(Pins::default());
         let services = Arc::new(Services {
             raft: OnceLock::new(),
             links: Arc::clone(&links),
             staged: Arc::clone(&staged),
+            replica: Arc::clone(&replica),
             folder: config.folder.clone(),
             spools: AtomicU64::new(0),
         });
+        let begun = (Arc::clone(&replica), Arc::clone(&now.state));
+        let begins = machine::blocking(move || begun.0.begins(&begun.1)).await;
+        begins.map_err(|error| RaftError::Stopped(error.to_string()))?;
+        let machine = Arc::new(machine::Shared::new(replica, file, log.clone(), now));
         let network = Network { links: Arc::clone(&links), pins: Arc::clone(&pins) };
         let raft =
             Raft::new(config.id.0, settings, network, log.clone(), Machine(Arc::clone(&machine)))
@@ -443,14 +447,13 @@ impl RaftNode {
     }
 
     /// Rule 10: returns when the mark is durable that says how far the log is committed, at least
-    /// up to what was applied when this was called. To be awaited before any of that is written
-    /// into database files.
+    /// up to what was applied when this was called. To be called before any of that is written
+    /// into database files. Blocks, for a sync; the log's own thread does it, so that any may wait.
     ///
     /// # Errors
     /// The disk failed; the node stops.
-    pub async fn sync_committed(&self) -> Result<(), RaftError> {
-        let synced = self.inner.machine.sync_committed().await;
-        synced.map_err(|error| RaftError::Stopped(error.to_string()))
+    pub fn sync_committed(&self) -> std::io::Result<()> {
+        self.inner.machine.wait_committed()
     }
 
     /// Makes the state durable and purges the log before it, in the order of Rule 11. Done by
@@ -472,6 +475,23 @@ impl RaftNode {
             return Ok(());
         }
         let fetched = self.inner.services.fetch_staged(from.0, vec![name]).await;
+        fetched.map_err(|error| RaftError::Peer { node: from, why: error.to_string() })
+    }
+
+    /// Fetches one database, in this life of its name, as of the entry `at_least` or later
+    /// (Rule 13).
+    ///
+    /// # Errors
+    /// The other node cannot be reached, or cannot give it.
+    pub async fn fetch_database(
+        &self,
+        from: NodeId,
+        name: DatabaseName,
+        incarnation: Incarnation,
+        at_least: u64,
+    ) -> Result<IncomingDatabase, RaftError> {
+        let wanted = DatabaseHeader { name, incarnation, index: at_least };
+        let fetched = database_stream::fetch(&self.inner.services, from.0, wanted).await;
         fetched.map_err(|error| RaftError::Peer { node: from, why: error.to_string() })
     }
 

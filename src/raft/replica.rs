@@ -41,6 +41,13 @@ pub struct IncomingDatabase {
 /// told entries again that its databases may already hold. Each database knows up to which entry
 /// it does, and passes over those.
 pub trait Replica: Send + Sync + 'static {
+    /// Once, before any entry is told: the state that they are replayed upon. Whatever the replica
+    /// lacks of it, no entry brings (Rule 13).
+    ///
+    /// # Errors
+    /// The disk failed; the node does not start.
+    fn begins(&self, state: &State) -> io::Result<()>;
+
     /// An entry was applied to the state; in the order of the log. Must not block: whoever waits
     /// for a verdict waits for this (Rule 6).
     ///
@@ -51,7 +58,8 @@ pub trait Replica: Send + Sync + 'static {
     /// mark is durable up to there before this is called (Rule 10).
     ///
     /// # Errors
-    /// The disk failed; the node stops.
+    /// `TimedOut` and `ResourceBusy`: an application is in the way, and it is asked again. Any other:
+    /// the disk failed; the node stops.
     fn make_durable(&self, up_to: EntryId) -> io::Result<()>;
 
     /// All databases of `state`, each as of the state's entry or later. May block.
@@ -59,6 +67,18 @@ pub trait Replica: Send + Sync + 'static {
     /// # Errors
     /// One cannot be read. The snapshot is tried again.
     fn databases_for_snapshot(&self, state: &State) -> io::Result<Vec<SnapshotDatabase>>;
+
+    /// One database, in this life of its name, as of the entry `at_least` or later, for a node that
+    /// lost its own (Rule 13). May block.
+    ///
+    /// # Errors
+    /// It is not here, or not so far. The other node asks again, or elsewhere.
+    fn database(
+        &self,
+        name: &DatabaseName,
+        incarnation: Incarnation,
+        at_least: u64,
+    ) -> io::Result<SnapshotDatabase>;
 
     /// Blocks until the databases are those of `state`, durably: the ones that come, and no
     /// others. No entry is applied meanwhile.

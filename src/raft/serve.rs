@@ -12,9 +12,11 @@ use openraft::raft::TransferLeaderRequest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::database_stream;
 use super::links::{LinkError, Links, Stream};
 use super::network::method;
 use super::read_index::ask_here;
+use super::replica::Replica;
 use super::snapshot_stream::{self, Request};
 use super::staged::{StagedFiles, StagedName};
 use super::types::{Raft, log_id};
@@ -34,6 +36,7 @@ pub(super) struct Services {
     pub raft: OnceLock<Raft>,
     pub links: Arc<dyn Links>,
     pub staged: Arc<dyn StagedFiles>,
+    pub replica: Arc<dyn Replica>,
     /// For what is being received.
     pub folder: PathBuf,
     pub spools: AtomicU64,
@@ -138,6 +141,7 @@ impl Services {
             Request::Staged { sha256, len } => {
                 snapshot_stream::send_staged(&self.staged, StagedName { sha256, len }, stream).await
             }
+            Request::Database(wanted) => database_stream::send(&self.replica, wanted, stream).await,
         }
     }
 }

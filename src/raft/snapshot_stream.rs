@@ -30,7 +30,7 @@ use crate::mesh::Purpose;
 /// Bytes of a piece.
 const PIECE: usize = 256 << 10;
 /// Pieces read ahead of the network.
-const AHEAD: usize = 8;
+pub(super) const AHEAD: usize = 8;
 /// How long the other side may say nothing.
 const SILENCE: Duration = Duration::from_secs(15);
 /// How often a receiver that installs says so.
@@ -43,13 +43,21 @@ const MAX_DATABASES: usize = 100_000;
 /// What a `bulk` stream is opened for.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
-    Snapshot { vote: WireVote, meta: WireMeta },
-    Staged { sha256: [u8; 32], len: u64 },
+    Snapshot {
+        vote: WireVote,
+        meta: WireMeta,
+    },
+    Staged {
+        sha256: [u8; 32],
+        len: u64,
+    },
+    /// This life of a database, as of the entry of this index or later.
+    Database(DatabaseHeader),
 }
 
 /// A part of what is sent.
 #[derive(Debug, Serialize, Deserialize)]
-enum Part {
+pub(super) enum Part {
     State,
     Database(DatabaseHeader),
     Piece(Bytes),
@@ -71,7 +79,7 @@ enum Answer {
 }
 
 /// Reads on another thread, and hands it over in parts.
-fn read_all(
+pub(super) fn read_all(
     parts: mpsc::Sender<Part>,
     read: impl FnOnce(&mut dyn FnMut(Part) -> io::Result<()>) -> io::Result<()> + Send + 'static,
 ) {
@@ -87,7 +95,7 @@ fn read_all(
     });
 }
 
-fn pieces(
+pub(super) fn pieces(
     mut reader: &mut dyn Read,
     give: &mut dyn FnMut(Part) -> io::Result<()>,
 ) -> io::Result<()> {
@@ -101,7 +109,7 @@ fn pieces(
     }
 }
 
-async fn send_parts(
+pub(super) async fn send_parts(
     sender: &mut dyn Sender,
     parts: &mut mpsc::Receiver<Part>,
 ) -> Result<(), LinkError> {
@@ -118,7 +126,7 @@ async fn send_parts(
     Ok(())
 }
 
-async fn receive<T: DeserializeOwned>(
+pub(super) async fn receive<T: DeserializeOwned>(
     receiver: &mut dyn Receiver,
     what: &'static str,
 ) -> Result<T, LinkError> {
@@ -248,7 +256,7 @@ async fn spool(
 }
 
 /// The next piece of an item; `None`: it is whole.
-async fn piece(receiver: &mut dyn Receiver) -> Result<Option<Bytes>, LinkError> {
+pub(super) async fn piece(receiver: &mut dyn Receiver) -> Result<Option<Bytes>, LinkError> {
     match receive(receiver, "a piece").await? {
         Part::Piece(piece) => Ok(Some(piece)),
         Part::End => Ok(None),

@@ -21,13 +21,19 @@ use crate::sqlite::{FrameHeader, IndexHeader, IndexMemory, Salts, WalHeader, Wal
 impl Database {
     /// Applies a transaction to a database in WAL mode: its frames, then the wal-index. Open
     /// readers keep their snapshot; new ones see it (Rule 18). Constant memory but for some forty
-    /// bytes a page. The caller holds byte 120 (Rule 1).
+    /// bytes a page. The caller holds byte 120 (Rule 1). `may_restart`: a WAL of which all is in the
+    /// database file may be begun anew.
     ///
     /// # Errors
     /// Nothing became visible, whatever it says. `Diverged`: it was made on another position, or
     /// leads to another checksum here than at its origin.
-    pub fn append(&self, ltx: impl Read, entry: EntryId) -> Result<Position, StoreError> {
-        self.append_as(ltx, entry, None)
+    pub fn append(
+        &self,
+        ltx: impl Read,
+        entry: EntryId,
+        may_restart: bool,
+    ) -> Result<Position, StoreError> {
+        self.append_as(ltx, entry, None, may_restart)
     }
 
     /// Installs a snapshot into a database that applications have open in WAL mode, as one
@@ -39,7 +45,7 @@ impl Database {
         entry: EntryId,
         incarnation: Incarnation,
     ) -> Result<Position, StoreError> {
-        self.append_as(ltx, entry, Some(incarnation))
+        self.append_as(ltx, entry, Some(incarnation), true)
     }
 
     fn append_as(
@@ -47,6 +53,7 @@ impl Database {
         ltx: impl Read,
         entry: EntryId,
         whole: Option<Incarnation>,
+        may_restart: bool,
     ) -> Result<Position, StoreError> {
         let mut decoder = Decoder::new(ltx).map_err(|e| self.ltx(e))?;
         let header = *decoder.header();
@@ -64,7 +71,7 @@ impl Database {
         let view = self.view()?;
         wal_index::repair_header(&view).map_err(|e| self.index(e))?;
         let live = self.live_header(&view)?;
-        let mut writer = self.wal_writer(&view, &live, header.page_size)?;
+        let mut writer = self.wal_writer(&view, &live, header.page_size, may_restart)?;
         let mut pages = NewPages::new(&header, self.pages());
         let mut changes = Changes::new(header.page_size, header.commit);
         // One page behind, because the last frame says that it is the last.
@@ -202,9 +209,10 @@ impl Database {
         view: &View,
         live: &IndexHeader,
         page_size: u32,
+        may_restart: bool,
     ) -> Result<WalWriter<'_>, StoreError> {
         if let Some(tip) = live.tip()
-            && !self.try_restart(view, live)?
+            && !(may_restart && self.try_restart(view, live)?)
         {
             if tip.page_size != page_size {
                 return Err(self.invalid("its WAL has another page size"));

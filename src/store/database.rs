@@ -14,7 +14,9 @@ use super::error::{StoreError, io_at};
 use super::overlay::Overlay;
 use super::record::Record;
 use super::shm::{Shm, View};
-use crate::core::ports::{ByteRange, DaemonLocks, KernelCache, LockFile, LockKind, NoKernelCache};
+use crate::core::ports::{
+    ByteRange, CommittedMark, DaemonLocks, KernelCache, LockFile, LockKind, NoKernelCache, NoMark,
+};
 use crate::core::{DatabaseName, EntryId, Incarnation, Position, Txid};
 use crate::ltx::LtxError;
 use crate::sqlite::wal_index::{self, regions_for};
@@ -87,6 +89,7 @@ pub struct Database {
     journal: Mutex<Option<Arc<File>>>,
     state: Mutex<State>,
     ports: RwLock<(Arc<dyn DaemonLocks>, Arc<dyn KernelCache>)>,
+    mark: RwLock<Arc<dyn CommittedMark>>,
     /// One checkpoint at a time, and none while the record is written.
     pub(super) checkpointing: Mutex<()>,
 }
@@ -165,6 +168,7 @@ impl Database {
             journal: Mutex::new(None),
             state: Mutex::new(state),
             ports: RwLock::new((Arc::new(NoLocks), Arc::new(NoKernelCache))),
+            mark: RwLock::new(Arc::new(NoMark)),
             checkpointing: Mutex::new(()),
         };
         database.init_shm()?;
@@ -189,6 +193,17 @@ impl Database {
     /// From now on the daemon's locks are taken here, and the kernel's cache is dropped there.
     pub fn connect(&self, locks: Arc<dyn DaemonLocks>, cache: Arc<dyn KernelCache>) {
         *self.ports.write().unwrap_or_else(PoisonError::into_inner) = (locks, cache);
+    }
+
+    /// From now on the log's mark is made durable there before the file is changed (Rule 10).
+    pub fn use_mark(&self, mark: Arc<dyn CommittedMark>) {
+        *self.mark.write().unwrap_or_else(PoisonError::into_inner) = mark;
+    }
+
+    /// Rule 10. Blocks.
+    pub fn sync_mark(&self) -> Result<(), StoreError> {
+        let mark = self.mark.read().unwrap_or_else(PoisonError::into_inner).clone();
+        mark.sync().map_err(|e| self.io("syncing the log's committed mark", "", e))
     }
 
     /// The number of its slot: no other database has it while the daemon lives (Rule 17).
@@ -365,21 +380,19 @@ impl Database {
         }
     }
 
-    /// Frames of the WAL that are not in the database file yet.
-    pub fn frames_to_backfill(&self) -> Result<u32, StoreError> {
+    /// Frames of the WAL that count, and how many of them are in the database file.
+    pub fn backfill(&self) -> Result<(u32, u32), StoreError> {
         let view = self.view()?;
         let info = wal_index::checkpoint_info(&view).map_err(|e| self.index(e))?;
         let frames = wal_index::read_header(&view).map_or(0, |header| header.max_frame);
-        Ok(frames.saturating_sub(info.backfill))
+        Ok((frames, info.backfill.min(frames)))
     }
 
     /// Numbers for metrics.
     pub fn sizes(&self) -> Result<Sizes, StoreError> {
-        let view = self.view()?;
-        let info = wal_index::checkpoint_info(&view).map_err(|e| self.index(e))?;
-        let frames = wal_index::read_header(&view).map_or(0, |header| header.max_frame);
+        let (frames, backfilled) = self.backfill()?;
         let wal = file_len(&self.wal, &self.folder().join("wal"))?;
-        Ok(Sizes { database: self.len()?, wal, frames, backfilled: info.backfill.min(frames) })
+        Ok(Sizes { database: self.len()?, wal, frames, backfilled })
     }
 
     /// After the log was replayed: whether the bytes are what the position says (Rule 13).

@@ -7,6 +7,11 @@ use crate::core::{DatabaseName, EntryId, Position};
 use crate::ltx::LtxError;
 use crate::sqlite::{HeaderError, IndexError};
 
+/// What a file system answers that found its own bytes damaged.
+const EIO: i32 = 5;
+const EUCLEAN: i32 = 117;
+const EBADMSG: i32 = 74;
+
 /// Says what failed, on what, and what to do. After one that follows the quorum the caller stops
 /// the process (Rule 7); the next start recovers.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +55,29 @@ pub enum StoreError {
 
     #[error("{name}: {what} by SQLite failed: {source}")]
     Sqlite { name: DatabaseName, what: &'static str, source: rusqlite::Error },
+}
+
+impl StoreError {
+    /// Whether it says that the files are not what they must be, rather than that nothing can be
+    /// done now: a full disk, a missing permission and the like damage nothing.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Record { .. }
+            | Self::Ltx { .. }
+            | Self::Header { .. }
+            | Self::Diverged { .. } => true,
+            Self::Io { source, .. } => {
+                let kind = source.kind();
+                matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
+                    || matches!(source.raw_os_error(), Some(EIO | EUCLEAN | EBADMSG))
+            }
+            Self::Index { .. }
+            | Self::Unpublished { .. }
+            | Self::Busy { .. }
+            | Self::Invalid { .. }
+            | Self::Sqlite { .. } => false,
+        }
+    }
 }
 
 /// For `map_err` on an I/O operation.

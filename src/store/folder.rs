@@ -65,7 +65,8 @@ impl Store {
     /// ones, too (Rule 9): the truth is the database files plus the log since.
     ///
     /// # Errors
-    /// The folder itself cannot be used. A database that cannot be is set aside instead.
+    /// The folder itself cannot be used, or the disk is full. A damaged database is set aside
+    /// instead.
     pub fn open(dir: &Path, now: SystemTime) -> Result<(Store, Recovered), StoreError> {
         let (dbs, aside) = (dir.join("dbs"), dir.join("aside"));
         for folder in [&dbs, &aside] {
@@ -88,7 +89,10 @@ impl Store {
                     inner.databases.insert(id, Arc::new(database));
                 }
                 Ok(None) => remove_folder(&folder)?,
-                Err(why) => set_aside.push((store.move_aside(&folder, now)?, why)),
+                Err(why) if why.is_damage() => {
+                    set_aside.push((store.move_aside(&folder, now)?, why));
+                }
+                Err(why) => return Err(why),
             }
         }
         let databases = inner.databases.values().cloned().collect();

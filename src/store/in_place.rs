@@ -80,8 +80,10 @@ impl Database {
         if preview.position != expected {
             return Err(self.diverged("what a transaction leads to", expected, preview.position));
         }
+        self.sync_mark()?;
         overlay.write_down(&self.main).map_err(|e| self.io("writing", "database", e))?;
         // Rule 16: before anyone can take the locks that make it reachable.
+        self.tell_end()?;
         self.invalidate(&overlay);
         self.adopt_in_place(&preview, entry, whole)?;
         Ok(expected)

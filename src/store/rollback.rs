@@ -75,6 +75,7 @@ impl Database {
             overlay
                 .truncate(&self.main, &self.folder(), end)
                 .map_err(|e| self.io("truncating beside", "database", e))?;
+            self.sync_mark()?;
             overlay.write_down(&self.main).map_err(|e| self.io("writing", "database", e))?;
         }
         // The kernel's cache holds these bytes already: they were written through it.
@@ -98,6 +99,17 @@ impl Database {
         for (offset, len) in overlay.ranges() {
             cache.invalidate(offset, len);
         }
+    }
+
+    /// Rule 16: lets the kernel know how long the file is now.
+    pub(super) fn tell_end(&self) -> Result<(), StoreError> {
+        let len = self.len()?;
+        let size = u64::from(self.page_size().max(512)).min(len);
+        let mut last = vec![0; usize::try_from(size).unwrap_or(0)];
+        let read = self.read_database(len - size, &mut last)?;
+        last.truncate(read);
+        self.cache().grown(len - size, &last);
+        Ok(())
     }
 
     fn overlay_slot(&self) -> MutexGuard<'_, Option<Overlay>> {

@@ -52,6 +52,10 @@ struct Inner {
     view: Option<View>,
     /// Pages written and not yet invalidated: offset, length.
     written: Vec<(u64, u64)>,
+    /// Of these the one nearest to the end of the file: its offset, its bytes.
+    highest: Option<(u64, Vec<u8>)>,
+    /// Rule 10: the log's mark covers all that this checkpoint copies.
+    marked: bool,
 }
 
 /// Open connections' targets, by the name that their files are opened by.
@@ -243,9 +247,16 @@ impl Target {
         self.locks.lock(self.slot, file, range, kind)
     }
 
-    /// Rule 16: what was written is dropped from the kernel's cache.
-    fn invalidate_written(&self) {
-        let written = std::mem::take(&mut self.inner().written);
+    /// Rule 16: the kernel learns how long the file is now, and drops what was written from its
+    /// cache; in this order, so that whoever asks for the size meanwhile has it already.
+    fn tell_written(&self) {
+        let (written, highest) = {
+            let mut inner = self.inner();
+            (std::mem::take(&mut inner.written), inner.highest.take())
+        };
+        if let Some((offset, page)) = highest {
+            self.cache.grown(offset, &page);
+        }
         if written.len() > MAX_RANGES {
             let start = written.iter().map(|(offset, _)| *offset).min().unwrap_or(0);
             let end = written.iter().map(|(offset, len)| offset + len).max().unwrap_or(0);
@@ -373,11 +384,22 @@ unsafe extern "C" fn write(
         return ffi::SQLITE_IOERR_WRITE;
     }
     let offset = u64::try_from(offset).unwrap_or(0);
+    // Rule 10, here and not before the checkpoint: what it copies was settled when it read the
+    // wal-index, and more may have been committed between the two.
+    if !target.inner().marked {
+        if target.database.sync_mark().is_err() {
+            return ffi::SQLITE_IOERR_WRITE;
+        }
+        target.inner().marked = true;
+    }
     if let Err(e) = target.database.main.write_all_at(bytes, offset) {
         let full = e.kind() == std::io::ErrorKind::StorageFull;
         return if full { ffi::SQLITE_FULL } else { ffi::SQLITE_IOERR_WRITE };
     }
     let mut inner = target.inner();
+    if inner.highest.as_ref().is_none_or(|(highest, _)| *highest <= offset) {
+        inner.highest = Some((offset, bytes.to_vec()));
+    }
     match inner.written.last_mut() {
         Some((start, so_far)) if *start + *so_far == offset => *so_far += bytes.len() as u64,
         _ => inner.written.push((offset, bytes.len() as u64)),
@@ -470,7 +492,7 @@ unsafe extern "C" fn file_control(
     if op == ffi::SQLITE_FCNTL_CKPT_DONE {
         // SAFETY: opened by `open`.
         let (target, _) = unsafe { opened(file) };
-        target.invalidate_written();
+        target.tell_written();
         return ffi::SQLITE_OK;
     }
     ffi::SQLITE_NOTFOUND

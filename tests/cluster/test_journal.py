@@ -136,6 +136,21 @@ def test_from_journal_to_wal_and_not_back(cluster, db):
     assert cluster.nodes[0].sql(db, "SELECT count(*) FROM t") == [[2]]
 
 
+def test_a_wal_database_goes_on_under_a_new_name(cluster, db, tmp_path):
+    """The way that the documentation offers instead: a copy outside, restored."""
+    node = cluster.followers()[0]
+    cluster.create(db, "PRAGMA journal_mode = wal", "CREATE TABLE t(x)", FILL)
+    copy, new = tmp_path / "copy.db", f"new-{db}"
+    shell(node.db(db), f"VACUUM INTO '{copy}'")
+    shell(node.db(new), f".restore {copy}")
+    cluster.same(new)
+    for reader in cluster.nodes:
+        assert reader.sql(new, "PRAGMA journal_mode") == [["delete"]]
+        assert reader.sql(new, "SELECT count(*) FROM t") == [[60]]
+    cluster.nodes[2].sql(new, "INSERT INTO t VALUES (1)")
+    cluster.same(new)
+
+
 def try_mode(client, mode):
     """The change needs the database alone: others may hold it for a moment."""
     try:

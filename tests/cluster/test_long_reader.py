@@ -1,7 +1,6 @@
 """A reader that stays for a long time."""
 
-import pytest
-from devcluster import LOG_SCHEMA, SqlError, wait_for
+from devcluster import LOG_SCHEMA, wait_for
 
 
 def test_a_reader_on_a_follower(cluster, db):
@@ -28,12 +27,6 @@ def test_a_reader_on_a_follower(cluster, db):
     cluster.check_log(db, [writer])
 
 
-@pytest.mark.xfail(
-    reason="known bug: in one of three runs a reader was told that the database is malformed while "
-    "it grew and was checkpointed; ROADMAP.md, first of what is not reached yet",
-    raises=SqlError,
-    strict=False,
-)
 def test_readers_see_whole_transactions_in_order(cluster, db):
     """invisible-until-committed, Rule 18: on every node each look sees counter and rows of one
     moment, and no look sees an older moment than the one before, while WALs fill and are
@@ -58,7 +51,7 @@ def test_readers_see_whole_transactions_in_order(cluster, db):
                         last[number] = count
                 return min(last) > 1200
 
-            wait_for(look_at_all, 30, "1200 transactions seen everywhere")
+            wait_for(look_at_all, 60, "1200 transactions seen everywhere")
     finally:
         for reader in readers:
             reader.kill()

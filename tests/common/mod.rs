@@ -14,8 +14,9 @@ use litefs_py::commit::peers::{Group, Leadership};
 use litefs_py::commit::{
     AllDatabases, Arbiter, Counters, Database, Holder, Proposer, Service, Settings, Shared,
 };
-use litefs_py::core::{Boot, DatabaseName, EntryId, NodeId, SystemClock};
+use litefs_py::core::{Boot, DatabaseName, EntryId, Incarnation, NodeId, SystemClock};
 use litefs_py::mount::{Mount, MountConfig};
+use litefs_py::raft::{IncomingDatabase, Replica, SnapshotDatabase};
 use litefs_py::store::Store;
 use tokio::sync::watch;
 
@@ -143,6 +144,23 @@ impl Group for LogGroup {
                 }
             }
             Ok(())
+        })
+    }
+
+    fn fetch_database(
+        &self,
+        from: NodeId,
+        name: DatabaseName,
+        incarnation: Incarnation,
+        at_least: u64,
+    ) -> BoxFuture<'_, Result<IncomingDatabase, String>> {
+        Box::pin(async move {
+            let log = self.log.upgrade().ok_or("gone")?;
+            let node = log.inner.lock().unwrap().nodes.get(&from).cloned().ok_or("unknown")?;
+            let found = node.databases.database(&name, incarnation, at_least);
+            let found = found.map_err(|error| error.to_string())?;
+            let SnapshotDatabase { name, incarnation, index, reader } = found;
+            Ok(IncomingDatabase { name, incarnation, index, reader })
         })
     }
 

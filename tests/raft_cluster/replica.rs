@@ -44,6 +44,10 @@ impl TestReplica {
 }
 
 impl Replica for TestReplica {
+    fn begins(&self, _: &State) -> io::Result<()> {
+        Ok(())
+    }
+
     fn applied(&self, applied: Applied) {
         let mut inner = self.inner.lock().unwrap();
         if let (Some(Command::Commit(commit)), Some(Effect::Accepted { incarnation, index })) =
@@ -75,6 +79,25 @@ impl Replica for TestReplica {
         inner.durable = inner.databases.clone();
         inner.durable_to = up_to;
         Ok(())
+    }
+
+    fn database(
+        &self,
+        name: &DatabaseName,
+        incarnation: Incarnation,
+        at_least: u64,
+    ) -> io::Result<SnapshotDatabase> {
+        let inner = self.inner.lock().unwrap();
+        let found = inner.databases.get(name);
+        let found =
+            found.filter(|found| found.incarnation == incarnation && found.index >= at_least);
+        let found = found.ok_or_else(|| io::Error::other("not here"))?;
+        Ok(SnapshotDatabase {
+            name: name.clone(),
+            incarnation,
+            index: found.index,
+            reader: Box::new(io::Cursor::new(found.bytes.clone())),
+        })
     }
 
     fn databases_for_snapshot(&self, state: &State) -> io::Result<Vec<SnapshotDatabase>> {

@@ -1,5 +1,6 @@
 //! Stock SQLite on the mount.
 
+use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::sync::atomic::Ordering;
 
@@ -212,4 +213,29 @@ fn rule_16_the_cache_of_a_database_is_dropped_when_asked_only() {
     cache.invalidate(u64::MAX, 1);
     cache.invalidate(0, u64::MAX);
     assert_eq!(read(), changed);
+}
+
+/// Rule 16: who reads where a database grew gets what is there, also when something is invalidated
+/// at that very moment: the kernel then throws away the size that it asked for. A short read is a
+/// page of zeros to SQLite, and the database malformed.
+#[test]
+fn rule_16_a_database_that_grew_is_read_to_its_end_whatever_is_invalidated_meanwhile() {
+    let Some(fixture) = Fixture::start(true) else { return };
+    std::fs::write(fixture.file("raw.db"), vec![b'a'; 1 << 16]).unwrap();
+    let reader = std::fs::File::open(fixture.file("raw.db")).unwrap();
+    let files = fixture.databases.database("raw.db");
+    let cache = files.cache.get().unwrap();
+    let page = vec![b'b'; 4096];
+    let daemon = std::fs::File::options().write(true).open(files.path(FileKind::Database)).unwrap();
+    daemon.write_all_at(&page, 1 << 16).unwrap();
+    cache.grown(1 << 16, &page);
+    cache.invalidate(1 << 16, 4096);
+    // Not from the worker that answers: another thread does it, and the worker waits for it.
+    let other = std::sync::Arc::clone(cache);
+    *files.while_sizing.lock().unwrap() = Some(Box::new(move || {
+        std::thread::spawn(move || other.invalidate(0, 4096)).join().unwrap();
+    }));
+    let mut read = vec![0; 4096];
+    assert_eq!(reader.read_at(&mut read, 1 << 16).unwrap(), 4096);
+    assert_eq!(read, page);
 }

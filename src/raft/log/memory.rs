@@ -56,7 +56,7 @@ impl Memory {
         vote: Option<WireVote>,
         committed: Option<EntryId>,
     ) -> Self {
-        let bytes = slots.iter().map(|slot| u64::from(slot.len)).sum();
+        let bytes = slots.iter().map(weight).sum();
         let mut memory = Self { slots, bytes, purged, vote, committed, ..Self::default() };
         memory.flushed = memory.next();
         // Entries before the mark in the file; but what is not there cannot be applied.
@@ -77,7 +77,7 @@ impl Memory {
         self.slots.front().map(|slot| slot.id.index)
     }
 
-    /// Bytes of all entries that are there.
+    /// Bytes of all entries that are there, and of the files that they name.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -96,8 +96,8 @@ impl Memory {
         {
             return false;
         }
-        self.bytes += u64::from(slot.len);
-        self.cache_bytes += u64::from(slot.len);
+        self.bytes += weight(&slot);
+        self.cache_bytes += cached(&slot);
         self.slots.push_back(slot);
         self.cache.push_back(entry);
         true
@@ -118,7 +118,7 @@ impl Memory {
             let oldest = self.slots.len() - self.cache.len();
             match self.slots.get(oldest) {
                 Some(slot) if slot.place.is_some() => {
-                    self.cache_bytes -= u64::from(slot.len);
+                    self.cache_bytes -= cached(slot);
                     self.cache.pop_front();
                 }
                 _ => return,
@@ -131,9 +131,9 @@ impl Memory {
         let next = last.map_or(0, |id| id.index.saturating_add(1));
         while self.slots.back().is_some_and(|slot| slot.id.index >= next) {
             let Some(slot) = self.slots.pop_back() else { break };
-            self.bytes -= u64::from(slot.len);
+            self.bytes -= weight(&slot);
             if self.cache.pop_back().is_some() {
-                self.cache_bytes -= u64::from(slot.len);
+                self.cache_bytes -= cached(&slot);
             }
         }
         self.flushed = self.flushed.min(next);
@@ -144,11 +144,10 @@ impl Memory {
         while self.slots.front().is_some_and(|slot| slot.id.index <= upto.index) {
             if self.cache.len() == self.slots.len() {
                 self.cache.pop_front();
-                let len = self.slots.front().map_or(0, |slot| slot.len);
-                self.cache_bytes -= u64::from(len);
+                self.cache_bytes -= self.slots.front().map_or(0, cached);
             }
             let Some(slot) = self.slots.pop_front() else { break };
-            self.bytes -= u64::from(slot.len);
+            self.bytes -= weight(&slot);
         }
         if self.purged.is_none_or(|purged| purged.index < upto.index) {
             self.purged = Some(upto);
@@ -187,7 +186,7 @@ impl Memory {
             if kept >= keep {
                 return Some(slot.id.index);
             }
-            kept += u64::from(slot.len);
+            kept += weight(slot);
         }
         None
     }
@@ -196,6 +195,16 @@ impl Memory {
     pub fn staged(&self) -> HashSet<[u8; 32]> {
         self.slots.iter().filter_map(|slot| Some(slot.staged.as_ref()?.sha256)).collect()
     }
+}
+
+/// What an entry takes on the disk, with the file that it names: that is what a purge frees.
+fn weight(slot: &Slot) -> u64 {
+    u64::from(slot.len) + slot.staged.as_ref().map_or(0, |staged| staged.len)
+}
+
+/// What an entry takes in the cache: a small one is mostly the type.
+fn cached(slot: &Slot) -> u64 {
+    u64::from(slot.len) + size_of::<Entry>() as u64
 }
 
 trait MinByIndex {

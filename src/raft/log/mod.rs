@@ -78,7 +78,7 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { segment: 16 << 20, cache: 32 << 20, read: 1 << 20, background: true }
+        Self { segment: 16 << 20, cache: 8 << 20, read: 1 << 20, background: true }
     }
 }
 

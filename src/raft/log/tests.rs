@@ -20,7 +20,7 @@ use crate::raft::staged::{NoStagedFiles, StagedFolder, stage};
 use crate::raft::types::{Proposal, log_id};
 
 /// Small segments: a few dozen entries go through several.
-const SMALL: LogConfig = LogConfig { segment: 1024, cache: 300, read: 500, background: false };
+const SMALL: LogConfig = LogConfig { segment: 1024, cache: 1_500, read: 500, background: false };
 
 fn command(sequence: u64, payload: Payload) -> Command {
     Command::Commit(Commit {

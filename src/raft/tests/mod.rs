@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::cluster::State;
-use crate::core::EntryId;
+use crate::core::{DatabaseName, EntryId, Incarnation};
 
 /// Remembers what it is told, and has no bytes to lose.
 #[derive(Default)]
@@ -19,6 +19,10 @@ struct Recorder {
 }
 
 impl Replica for Recorder {
+    fn begins(&self, _: &State) -> io::Result<()> {
+        Ok(())
+    }
+
     fn applied(&self, applied: Applied) {
         self.applied.lock().unwrap().push(applied);
     }
@@ -29,6 +33,15 @@ impl Replica for Recorder {
 
     fn databases_for_snapshot(&self, _: &State) -> io::Result<Vec<SnapshotDatabase>> {
         Ok(Vec::new())
+    }
+
+    fn database(
+        &self,
+        name: &DatabaseName,
+        _: Incarnation,
+        _: u64,
+    ) -> io::Result<SnapshotDatabase> {
+        Err(io::Error::other(format!("{name} is not here")))
     }
 
     fn install_snapshot(

@@ -57,6 +57,8 @@ fn a_reader_of_the_file_stops_the_checkpoint() {
 struct Watch {
     database: Weak<Database>,
     calls: Mutex<Vec<(u64, u64, u32)>>,
+    /// Each end that the kernel was told of, and how many ranges were invalidated before.
+    ends: Mutex<Vec<(u64, usize)>>,
 }
 
 impl KernelCache for Watch {
@@ -65,6 +67,16 @@ impl KernelCache for Watch {
         let view = database.view().unwrap();
         let backfill = wal_index::checkpoint_info(&view).unwrap().backfill;
         self.calls.lock().unwrap().push((offset, len, backfill));
+    }
+
+    fn grown(&self, offset: u64, bytes: &[u8]) {
+        let database = self.database.upgrade().unwrap();
+        let mut there = vec![0; bytes.len()];
+        database.read_database(offset, &mut there).unwrap();
+        assert_eq!(bytes, there, "the kernel is given what is in the file");
+        let end = offset + bytes.len() as u64;
+        let calls = self.calls.lock().unwrap().len();
+        self.ends.lock().unwrap().push((end, calls));
     }
 }
 
@@ -78,8 +90,11 @@ fn pages_are_invalidated_before_they_are_reachable() {
     node.append(&origin.run("INSERT INTO t VALUES(randomblob(50000))")).unwrap();
     node.append(&origin.run("DELETE FROM t")).unwrap();
     node.append(&origin.run("VACUUM")).unwrap();
-    let watch =
-        Arc::new(Watch { database: Arc::downgrade(&node.database), calls: Mutex::default() });
+    let watch = Arc::new(Watch {
+        database: Arc::downgrade(&node.database),
+        calls: Mutex::default(),
+        ends: Mutex::default(),
+    });
     node.database.connect(node.locks.clone(), watch.clone());
     let done = node.database.checkpoint(CheckpointMode::Passive).unwrap();
     assert_eq!((done.backfilled, done.busy), (done.frames, false));
@@ -89,7 +104,11 @@ fn pages_are_invalidated_before_they_are_reachable() {
 
     // The file gets shorter.
     node.append(&origin.run("INSERT INTO t VALUES(randomblob(90000))")).unwrap();
+    watch.calls.lock().unwrap().clear();
+    watch.ends.lock().unwrap().clear();
     node.database.checkpoint(CheckpointMode::Passive).unwrap();
+    // It grew: the kernel knew before it was told that anything changed.
+    assert_eq!(*watch.ends.lock().unwrap(), [(origin.image.len() as u64, 0)]);
     node.append(&origin.run("DELETE FROM t; ")).unwrap();
     node.append(&origin.run("VACUUM")).unwrap();
     watch.calls.lock().unwrap().clear();

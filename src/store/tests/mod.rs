@@ -217,7 +217,7 @@ impl Node {
     fn append(&mut self, transaction: &Transaction) -> Result<Position, StoreError> {
         self.lock_write();
         self.index += 1;
-        let applied = self.database.append(&transaction.ltx[..], entry(self.index));
+        let applied = self.database.append(&transaction.ltx[..], entry(self.index), true);
         self.unlock_write();
         applied
     }

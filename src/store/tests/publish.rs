@@ -123,7 +123,7 @@ fn nothing_passes_an_unpublished_commit() {
     commit(&mut node, "INSERT INTO t VALUES(2)");
     put_back(&node, &before, 0..before.len());
     let next = origin.run("INSERT INTO t VALUES(3)");
-    let refused = node.database.append(&next.ltx[..], entry(99));
+    let refused = node.database.append(&next.ltx[..], entry(99), true);
     assert!(matches!(refused, Err(StoreError::Unpublished { .. })));
     assert!(matches!(node.database.snapshot(1, 0), Err(StoreError::Unpublished { .. })));
     let durable = node.database.make_durable(entry(99), 0);
