@@ -20,6 +20,7 @@ use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendRe
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, interval, sleep_until};
 
+use super::commit_notes::Notes;
 use super::links::{LinkError, Links, Stream};
 use super::network::rpc_error;
 use super::serve::{Services, check_sender};
@@ -64,6 +65,7 @@ struct Session<'s, S> {
     heard: Instant,
     /// The last entry that the follower has said, in this session, to have.
     answered: Option<LogId>,
+    notes: Notes,
 }
 
 /// Sends what comes from `input`; the stream it returns gives the answers in order.
@@ -88,6 +90,7 @@ where
         bytes: 0,
         heard: Instant::now(),
         answered: None,
+        notes: Notes::new(to),
     };
     Ok(unfold(session, |mut session| async move {
         let item = session.next().await?;
@@ -139,9 +142,18 @@ where
                     }
                 }
                 request = next(&mut self.input), if more && self.input.is_some() => match request {
-                    Some(request) => self.send(stream, request).await?,
+                    Some(request) => {
+                        if let Some(request) = self.notes.pass(request, Instant::now()) {
+                            self.send(stream, request).await?;
+                        }
+                    }
                     None => self.input = None,
                 },
+                () = until(self.notes.due()) => {
+                    if let Some(note) = self.notes.take() {
+                        self.send(stream, note).await?;
+                    }
+                }
                 () = sleep_until(self.heard + SILENCE), if waiting => {
                     return Err(LinkError::new(format!("the follower is silent for {SILENCE:?}")));
                 }
@@ -187,6 +199,14 @@ where
             return Err(LinkError::new("the follower has a conflict with the very first entry"));
         }
         Ok(Some(response.into_stream_result(sent.previous, sent.last)))
+    }
+}
+
+/// For ever, where nothing is due.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 

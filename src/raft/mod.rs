@@ -18,6 +18,7 @@
 
 mod append_stream;
 mod campaign;
+mod commit_notes;
 mod compact;
 mod database_stream;
 mod error;
