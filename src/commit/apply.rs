@@ -90,7 +90,7 @@ impl Database {
                 queued
             };
             if let Err(error) = self.apply_one(&queued) {
-                return self.failed_to_apply(&error);
+                return self.failed_to_apply(&queued, &error);
             }
             count(&self.shared.counters.applied);
             let mut later = Later::default();
@@ -110,13 +110,15 @@ impl Database {
 
     /// Rule 13: before anybody may open it, a database that an entry does not fit is lost, and
     /// fetched anew. Rule 7 otherwise.
-    fn failed_to_apply(&self, error: &StoreError) {
+    fn failed_to_apply(&self, queued: &Queued, error: &StoreError) {
         let mut state = lock(&self.state);
         if state.serving || !error.is_damage() {
             drop(state);
             self.stop_after_quorum("applying", error);
         }
         tracing::error!(database = %self.name, %error, "its files are not what the log says");
+        // Also of one that this entry was to begin.
+        state.incarnation = Some(queued.incarnation);
         state.lose(u64::from(self.store.pages()) * u64::from(self.store.page_size()));
         state.pumping = false;
         Self::unlock_applied(&mut state);

@@ -577,8 +577,7 @@ impl DatabaseFiles for Database {
     }
 
     fn use_shm(&self, through_mount: File) -> Result<(), Errno> {
-        self.store.use_shm(through_mount);
-        Ok(())
+        self.store.use_shm(through_mount).map_err(|error| self.errno(&error))
     }
 
     fn use_cache(&self, cache: Arc<dyn KernelCache>) {

@@ -12,6 +12,8 @@ use rustix::mount::{UnmountFlags, unmount};
 pub(super) const SOURCE: &str = "litefs-py";
 /// Where the kernel's FUSE is.
 const DEVICE: &str = "/dev/fuse";
+/// Where connections are ended.
+const CONNECTIONS: &str = "/sys/fs/fuse/connections";
 /// How long whatever is mounted there already may take to answer a stat.
 const ANSWER: Duration = Duration::from_secs(3);
 /// Dead mounts upon each other: more than a few are another trouble.
@@ -125,12 +127,49 @@ fn is_ours(table: &str, path: &Path) -> bool {
     })
 }
 
+/// Takes away what is mounted there, whoever still waits for it: those get ENOTCONN. For a daemon
+/// that is dead or hangs. Touches nothing that is mounted.
+///
+/// # Errors
+/// It cannot be unmounted.
+pub fn end_by_force(path: &Path) -> io::Result<()> {
+    detach(path, UnmountFlags::FORCE | UnmountFlags::DETACH)
+}
+
 /// Unmounts: as root by umount(2), else by fusermount3.
 pub(super) fn detach(path: &Path, flags: UnmountFlags) -> io::Result<()> {
     match unmount(path, flags) {
-        Err(rustix::io::Errno::PERM) => fusermount(path, flags.contains(UnmountFlags::DETACH)),
+        Err(rustix::io::Errno::PERM) => {
+            // fusermount3 has no force.
+            if flags.contains(UnmountFlags::FORCE)
+                && let Err(error) = end_connection(path)
+            {
+                tracing::warn!(
+                    ?path, %error,
+                    "cannot end the connection of the mount: processes that wait for it may hang \
+                     until root does (mount -t fusectl none {CONNECTIONS})"
+                );
+            }
+            fusermount(path, flags.contains(UnmountFlags::DETACH))
+        }
         result => Ok(result?),
     }
+}
+
+/// The kernel's "FUSE control filesystem": a folder for each connection, named by the minor number
+/// of the mount's device. What is in it belongs to the user who mounted.
+fn end_connection(path: &Path) -> io::Result<()> {
+    let table = std::fs::read("/proc/self/mountinfo")?;
+    let minor = minor_of(&String::from_utf8_lossy(&table), path);
+    let minor = minor.ok_or_else(|| io::Error::other("it is not mounted"))?;
+    std::fs::write(format!("{CONNECTIONS}/{minor}/abort"), "1")
+}
+
+/// `proc_pid_mountinfo(5)`: the third field is the device, major and minor. The last mounted lies on
+/// top.
+fn minor_of(table: &str, path: &Path) -> Option<u32> {
+    let ours = table.lines().rev().find(|line| is_ours(line, path))?;
+    ours.split(' ').nth(2)?.split_once(':')?.1.parse().ok()
 }
 
 fn fusermount(path: &Path, lazily: bool) -> io::Result<()> {
@@ -160,6 +199,8 @@ mod tests {
                      91 27 0:51 / /other rw - fuse.sshfs host: rw\n\
                      92 27 0:51";
         assert!(is_ours(table, Path::new("/my litefs")));
+        assert_eq!(minor_of(table, Path::new("/my litefs")), Some(50));
+        assert_eq!(minor_of(table, Path::new("/other")), None);
         assert!(!is_ours(table, Path::new("/other")));
         assert!(!is_ours(table, Path::new("/proc")));
     }

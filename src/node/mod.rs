@@ -30,6 +30,7 @@ use crate::commit::{
 use crate::core::config::{Config, JournalPolicy, Passthrough};
 use crate::core::{NodeId, SystemClock};
 use crate::mesh::{Identity, Mesh, MeshConfig, Peer};
+pub use crate::mount::end_by_force;
 use crate::mount::{Mount, MountConfig};
 use crate::raft::{Compaction, Member, RaftConfig, RaftNode, StagedFiles, StagedFolder};
 use crate::store::Store;

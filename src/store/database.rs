@@ -291,9 +291,10 @@ impl Database {
     }
 
     /// From now on maps the shm as opened through the mount, where the kernel has no passthrough.
-    /// Called before any application opens it.
-    pub fn use_shm(&self, through_mount: File) {
-        self.shm.replace(through_mount);
+    /// Called before any application opens it, and not from a FUSE worker.
+    pub fn use_shm(&self, through_mount: File) -> Result<(), StoreError> {
+        let mapping = io_at("mapping the wal-index through the mount", self.shm.path());
+        self.shm.replace(through_mount).map_err(mapping)
     }
 
     /// The rollback journal. `create`: makes it if it is not there.

@@ -22,13 +22,21 @@ use crate::sqlite::wal_index::{REGION_SIZE, SLOTS, slot_offset};
 /// 32-bit words of a region.
 const WORDS: usize = REGION_SIZE / 4;
 
+/// Regions that a shm opened through the mount has from the beginning, mapped and in the page cache
+/// before any application is there: enough for some 130,000 frames. Those beyond are mapped by
+/// whoever needs them, perhaps a FUSE worker, which then waits for another one.
+const AHEAD: usize = 32;
+
 /// One shm file and its mappings.
 pub(super) struct Shm {
     path: PathBuf,
+    /// The file itself. Asking it is never a request to our own mount.
+    backing: File,
     mapped: Mutex<Mapped>,
 }
 
 struct Mapped {
+    /// The same file; opened through the mount where the kernel has no passthrough.
     file: File,
     regions: Vec<Arc<MmapRaw>>,
 }
@@ -41,8 +49,9 @@ impl Shm {
     /// Makes the file, which must not be there: each mount uses new ones (Rule 3). One region.
     pub fn create(path: &Path) -> io::Result<Self> {
         let file = File::options().read(true).write(true).create_new(true).open(path)?;
+        let backing = file.try_clone()?;
         let mapped = Mutex::new(Mapped { file, regions: Vec::new() });
-        let shm = Self { path: path.to_owned(), mapped };
+        let shm = Self { path: path.to_owned(), backing, mapped };
         shm.grow(1)?;
         Ok(shm)
     }
@@ -51,32 +60,29 @@ impl Shm {
         &self.path
     }
 
-    /// Another handle of the file.
+    /// Another handle of the file itself. Takes no lock: a FUSE worker asks, for somebody who may
+    /// hold them.
     pub fn file(&self) -> io::Result<File> {
-        self.lock().file.try_clone()
+        self.backing.try_clone()
     }
 
     /// From now on maps this file instead: the same one, opened through the mount. Nobody uses
-    /// the index yet.
-    pub fn replace(&self, file: File) {
-        let mut mapped = self.lock();
-        *mapped = Mapped { file, regions: Vec::new() };
+    /// the index yet. Not to be called from a FUSE worker, which has to answer meanwhile.
+    pub fn replace(&self, file: File) -> io::Result<()> {
+        let len = (AHEAD * REGION_SIZE) as u64;
+        secure(&self.backing, self.backing.metadata()?.len(), len)?;
+        // Asked through the mount, so that the kernel knows the length, too.
+        let there = regions_of(file.metadata()?.len());
+        let mut mapped = Mapped { file, regions: Vec::new() };
+        mapped.map(there)?;
+        *self.lock() = mapped;
+        Ok(())
     }
 
     /// All regions there are. Applications add some, too: the file is asked.
     pub fn view(&self) -> io::Result<View> {
         let mut mapped = self.lock();
-        let len = mapped.file.metadata()?.len();
-        let there = usize::try_from(len).unwrap_or(usize::MAX) / REGION_SIZE;
-        while mapped.regions.len() < there {
-            let offset = (mapped.regions.len() * REGION_SIZE) as u64;
-            // Into the page cache first: where the file is opened through our own mount, a fault
-            // that waits for one of our own threads must not hold what that thread needs.
-            mapped.file.read_exact_at(&mut vec![0; REGION_SIZE], offset)?;
-            let region =
-                MmapOptions::new().offset(offset).len(REGION_SIZE).map_raw(&mapped.file)?;
-            mapped.regions.push(Arc::new(region));
-        }
+        mapped.map(regions_of(self.backing.metadata()?.len()))?;
         Ok(View(mapped.regions.clone()))
     }
 
@@ -85,18 +91,8 @@ impl Shm {
     pub fn grow(&self, regions: usize) -> io::Result<View> {
         {
             let mapped = self.lock();
-            let (have, want) = (mapped.file.metadata()?.len(), (regions * REGION_SIZE) as u64);
-            if have < want {
-                match fallocate(&mapped.file, FallocateFlags::empty(), 0, want) {
-                    Ok(()) => {}
-                    // Through the mount, or on a file system without: zeros, past the end only.
-                    Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
-                        let zeros = vec![0; usize::try_from(want - have).unwrap_or(REGION_SIZE)];
-                        mapped.file.write_all_at(&zeros, have)?;
-                    }
-                    Err(e) => return Err(e.into()),
-                }
-            }
+            let (have, want) = (self.backing.metadata()?.len(), (regions * REGION_SIZE) as u64);
+            secure(&mapped.file, have, want)?;
         }
         self.view()
     }
@@ -104,6 +100,40 @@ impl Shm {
     fn lock(&self) -> std::sync::MutexGuard<'_, Mapped> {
         self.mapped.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Mapped {
+    fn map(&mut self, there: usize) -> io::Result<()> {
+        while self.regions.len() < there {
+            let offset = (self.regions.len() * REGION_SIZE) as u64;
+            // Into the page cache first: where the file is opened through our own mount, a fault
+            // that waits for one of our own threads must not hold what that thread needs.
+            self.file.read_exact_at(&mut vec![0; REGION_SIZE], offset)?;
+            let region = MmapOptions::new().offset(offset).len(REGION_SIZE).map_raw(&self.file)?;
+            self.regions.push(Arc::new(region));
+        }
+        Ok(())
+    }
+}
+
+/// Makes a file longer, with its space secured.
+fn secure(file: &File, have: u64, want: u64) -> io::Result<()> {
+    if have >= want {
+        return Ok(());
+    }
+    match fallocate(file, FallocateFlags::empty(), 0, want) {
+        Ok(()) => Ok(()),
+        // Through the mount, or on a file system without: zeros, past the end only.
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+            let zeros = vec![0; usize::try_from(want - have).unwrap_or(REGION_SIZE)];
+            file.write_all_at(&zeros, have)
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn regions_of(len: u64) -> usize {
+    usize::try_from(len).unwrap_or(usize::MAX) / REGION_SIZE
 }
 
 impl View {
@@ -181,10 +211,10 @@ mod tests {
         file.read_exact_at(&mut bytes, 20).unwrap();
         assert_eq!(u32::from_ne_bytes(bytes), 77);
         assert_eq!(old.load(0, 5), 77);
-        shm.replace(file);
+        shm.replace(file).unwrap();
         assert_eq!(shm.view().unwrap().load_u16(2, SLOTS - 1), 9);
         assert_eq!(view.load(3, 0), 0);
-        assert_eq!(shm.file().unwrap().metadata().unwrap().len(), 3 * REGION_SIZE as u64);
+        assert_eq!(shm.file().unwrap().metadata().unwrap().len(), (AHEAD * REGION_SIZE) as u64);
         assert!(Shm::create(&path).is_err());
     }
 }

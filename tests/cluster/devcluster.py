@@ -305,11 +305,13 @@ class Node:
 class Cluster:
     """`litefs-py dev` in a folder. Killing and pausing is by signals to the nodes' processes."""
 
-    def __init__(self, folder, nodes=3, program=None, settings=None):
-        """`settings`: lines of each node's configuration to replace, before the first start."""
+    def __init__(self, folder, nodes=3, program=None, settings=None, user=None):
+        """`settings`: lines of each node's configuration to replace, before the first start.
+        `user`: number of the user and group to be, instead of root."""
         self.folder, self.count = Path(folder).resolve(), nodes
         self.program = Path(program or os.environ.get("LITEFS_PY", ROOT / "target/debug/litefs-py"))
         self.settings = settings or {}
+        self.user = {"user": user, "group": user, "extra_groups": []} if user else {}
         self.nodes, self.dev = [], None
 
     def dev_output(self):
@@ -323,6 +325,7 @@ class Cluster:
                 stdout=output,
                 stderr=output,
                 preexec_fn=die_with_parent,
+                **self.user,
             )
 
     def start(self, deadline=60):

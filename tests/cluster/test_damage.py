@@ -146,6 +146,8 @@ def test_rule_13_what_the_log_no_longer_holds(cluster, db, damage):
         case "header":
             (files / "database").write_bytes(b"")
     cluster.restart(node)
+    # Also where nothing was committed since the log was purged.
+    node.barrier()
     cluster.same(db)
     assert node.sql(db, "SELECT count(*) FROM t") == [[60]]
     node.sql(db, "INSERT INTO t VALUES (1)")
@@ -176,3 +178,20 @@ def test_rule_13_a_node_alone_serves_the_rest(make_cluster):
 def try_write(node, name):
     done = shell(node.db(name), "INSERT INTO t VALUES (1)", check=False)
     return done.returncode == 0
+
+
+def test_rule_13_a_staged_transaction_is_gone(cluster, db):
+    """The log names a file that is no longer there: the database is fetched, from its first
+    transaction on."""
+    big = "INSERT INTO t SELECT randomblob(40000) FROM pragma_function_list LIMIT 60"
+    cluster.create(db, "BEGIN", "CREATE TABLE t(x)", big, "COMMIT")
+    node = cluster.followers()[0]
+    cluster.kill(node)
+    staged = list((node.folder / "data" / "staged").iterdir())
+    assert staged
+    for file in staged:
+        file.unlink()
+    cluster.restart(node)
+    cluster.same(db)
+    assert node.sql(db, "SELECT count(*) FROM t") == [[60]]
+    assert "fetched anew" in node.log()

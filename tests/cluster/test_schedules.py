@@ -113,6 +113,8 @@ def test_an_application_outlives_its_daemon(cluster, db):
             app.run(TICK)
             cluster.kill(victim)
             cluster.restart(victim)
+            # It is ready as soon as it serves, perhaps some entries behind.
+            victim.barrier()
             before = victim.sql(db, "SELECT n FROM c")[0][0]
             for statement in ("COMMIT", "ROLLBACK", TICK):
                 with pytest.raises(SqlError):

@@ -3,13 +3,10 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-
-use rustix::mount::{UnmountFlags, unmount};
 
 use super::say;
 
-/// Detaches every mount at or below `path`. Says what it could not.
+/// Ends every mount at or below `path`. Says what it could not.
 ///
 /// Never touches what is mounted: a daemon that does not answer would hold this process up.
 pub(super) fn detach(path: &Path) {
@@ -19,26 +16,9 @@ pub(super) fn detach(path: &Path) {
     };
     // The last mounted lies on top.
     for point in below(&table, path).into_iter().rev() {
-        if let Err(why) = detach_one(&point) {
+        if let Err(why) = crate::node::end_by_force(&point) {
             say(&format!("cannot unmount {}: {why}", point.display()));
         }
-    }
-}
-
-fn detach_one(point: &Path) -> Result<(), String> {
-    match unmount(point, UnmountFlags::DETACH) {
-        Ok(()) => Ok(()),
-        // Who is not root has it done by FUSE's own helper.
-        Err(rustix::io::Errno::PERM) => {
-            let status = Command::new("fusermount3")
-                .args(["-u", "-z", "--"])
-                .arg(point)
-                .stdin(Stdio::null())
-                .status()
-                .map_err(|error| format!("fusermount3: {error}"))?;
-            if status.success() { Ok(()) } else { Err(format!("fusermount3: {status}")) }
-        }
-        Err(error) => Err(error.to_string()),
     }
 }
 

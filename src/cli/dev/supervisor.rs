@@ -167,6 +167,8 @@ impl Cluster<'_> {
             process.signal(Signal::TERM);
             if tokio::time::timeout(STOP_GRACE, process.wait()).await.is_err() {
                 process.signal(Signal::KILL);
+                // Without that it may wait for its own answers for ever.
+                mounts::detach(&slot.node.mount());
                 process.wait().await;
             }
         }
@@ -243,6 +245,7 @@ impl Cluster<'_> {
         for process in self.processes() {
             process.signal(Signal::KILL);
         }
+        mounts::detach(self.layout.dir());
         if tokio::time::timeout(KILL_TIME, self.until_ended()).await.is_err() {
             say("not all nodes ended though they were killed; ps shows what they wait for");
         }
