@@ -69,6 +69,7 @@ fn primary() -> Status {
         not_ready: Vec::new(),
         stuck: None,
         members: vec![member(1, MemberRole::Leader), member(2, MemberRole::Voter)],
+        indeterminate: Vec::new(),
     }
 }
 

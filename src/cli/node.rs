@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::target::load_config;
 use super::{CONFIG_PATH, Exit, Failure, logging};
 use crate::core::config::Config;
+use crate::node::{Blame, NodeError};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -15,11 +16,33 @@ pub struct Args {
     config: PathBuf,
 }
 
+/// What ended a node.
+pub trait Ended: Display {
+    fn exit(&self) -> Exit {
+        Exit::Software
+    }
+}
+
+impl Ended for NodeError {
+    fn exit(&self) -> Exit {
+        match self.blame() {
+            Blame::Configuration => Exit::Config,
+            Blame::InUse => Exit::TryAgain,
+            Blame::Unavailable => Exit::Unavailable,
+            Blame::Disk => Exit::Io,
+            Blame::Node => Exit::Software,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Ended for String {}
+
 /// Loads the configuration, begins the log, and runs `node` to its end.
 ///
 /// # Errors
 /// A wrong configuration (exit code 78), or what ended the node.
-pub fn run<E: Display, F: Future<Output = Result<(), E>>>(
+pub fn run<E: Ended, F: Future<Output = Result<(), E>>>(
     args: &Args,
     node: impl FnOnce(Config) -> F,
 ) -> Result<(), Failure> {
@@ -31,7 +54,7 @@ pub fn run<E: Display, F: Future<Output = Result<(), E>>>(
         .build()
         .map_err(|error| Failure::new(Exit::OsError, format!("cannot start: {error}")))?
         .block_on(node(config))
-        .map_err(|error| Failure::new(Exit::Software, format!("the node ended: {error}")))
+        .map_err(|error| Failure::new(error.exit(), format!("the node ended: {error}")))
 }
 
 /// Threads that run tasks. What a commit does here is a chain of short steps, each begun by the one

@@ -10,12 +10,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
-use super::cluster_lock::ClusterLock;
 use super::counters::count;
-use super::database::{Database, Later, SHARED_RANGE, State};
+use super::database::{Database, Later, SHARED_RANGE};
 use super::door::{Errno, LockRequest, Reply};
 use super::hold::{
-    Follow, Hold, JournalAnswer, JournalEnd, JournalFollow, LockOwner, Phase, TURNER, Withheld,
+    Follow, JournalAnswer, JournalEnd, JournalFollow, LockOwner, Phase, TURNER, Withheld,
 };
 use super::lock;
 use super::verdict::daemon_hold;
@@ -214,44 +213,6 @@ impl Database {
         } else {
             tracing::info!(database = %self.name, "not turned to WAL this time");
         }
-    }
-
-    /// Whether nobody else can know of it: an empty file that this node made and nobody committed
-    /// to, nor is about to.
-    fn is_only_here(&self, state: &State) -> bool {
-        state.incarnation.is_none()
-            && state.queue.is_empty()
-            && !state.pumping
-            && !state.hold.as_ref().is_some_and(Hold::must_outlive_owner)
-    }
-
-    /// As [`Self::is_only_here`], for who looks from outside.
-    pub(super) fn is_nowhere_else(&self) -> bool {
-        self.is_only_here(&lock(&self.state))
-    }
-
-    /// Closes it for good if nobody else knows of it. The caller then removes its files.
-    pub(super) fn delete_if_only_here(&self) -> bool {
-        let mut state = lock(&self.state);
-        let only_here = self.is_only_here(&state);
-        state.deleted |= only_here;
-        only_here
-    }
-
-    /// The database was deleted: its files go, and whoever has them open gets errors.
-    pub(super) fn delete(self: &Arc<Self>) {
-        let mut later = Later::default();
-        let mut state = lock(&self.state);
-        state.deleted = true;
-        if let ClusterLock::Held(held) = std::mem::replace(&mut state.cluster, ClusterLock::None) {
-            self.tell_release(held.term, held.ticket);
-        }
-        state.queue.clear();
-        if let Some(pending) = state.pending.take() {
-            later.answer(pending.reply, Err(Errno(libc::EIO)));
-        }
-        drop(state);
-        later.run(self);
     }
 
     /// Whether an application has the database's locks in any way.

@@ -7,7 +7,7 @@
 //! A proposer that gives up proposes [`Command::Abandon`] instead, until the log says which of the
 //! two came first: an outcome is unknown for a while, never for ever.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
@@ -22,13 +22,17 @@ use super::peers::{Leadership, SharedGroup};
 use super::rpc::{Answer, Request};
 use super::settings::CALL_TIMEOUT;
 use crate::cluster::{Command, Payload, Verdict};
-use crate::core::{Boot, EntryId, NodeId, TransactionId};
+use crate::core::engine::{Indeterminate, Outcome};
+use crate::core::{Boot, DatabaseName, EntryId, NodeId, TransactionId};
 
 /// Between two tries when the leader of the day did not take it.
 const BACK_OFF: Duration = Duration::from_millis(20);
 
 /// A proposal that was heard but has no verdict after this long is proposed again.
 const PROPOSE_AGAIN: Duration = Duration::from_secs(1);
+
+/// How many transactions with an open outcome are listed.
+const OUTCOMES: usize = 100;
 
 /// What its proposer is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +50,7 @@ struct Waiting {
     on_event: Arc<Mutex<OnEvent>>,
     decided: Arc<Notify>,
     timed_out: bool,
+    database: Option<DatabaseName>,
 }
 
 /// Asks a leader, for as long as it is the leader.
@@ -71,6 +76,8 @@ pub struct Proposer {
     sequence: AtomicU64,
     waiting: Mutex<HashMap<TransactionId, Waiting>>,
     indeterminate: AtomicU64,
+    /// The last of them.
+    open_outcomes: Mutex<VecDeque<Indeterminate>>,
     arbiter: OnceLock<Weak<Arbiter>>,
 }
 
@@ -83,6 +90,7 @@ impl Proposer {
             sequence: AtomicU64::new(1),
             waiting: Mutex::default(),
             indeterminate: AtomicU64::new(0),
+            open_outcomes: Mutex::default(),
             arbiter: OnceLock::new(),
         }
     }
@@ -114,6 +122,11 @@ impl Proposer {
             on_event: Arc::new(Mutex::new(on_event)),
             decided: Arc::clone(&decided),
             timed_out: false,
+            database: match &command {
+                Command::Commit(commit) => Some(commit.database.clone()),
+                Command::Delete { database, .. } => Some(database.clone()),
+                Command::Abandon { .. } => None,
+            },
         };
         lock(&self.waiting).insert(id, waiting);
         let proposer = Arc::clone(self);
@@ -129,6 +142,9 @@ impl Proposer {
         let Some(waiting) = lock(&self.waiting).remove(&id) else { return false };
         waiting.decided.notify_one();
         let late = waiting.timed_out;
+        if late {
+            self.settle(id, verdict);
+        }
         (lock(&waiting.on_event))(Event::Verdict { verdict, entry, late });
         !late
     }
@@ -136,6 +152,32 @@ impl Proposer {
     /// How many proposals ended with their outcome open, since the start.
     pub fn indeterminate(&self) -> u64 {
         self.indeterminate.load(Ordering::Relaxed)
+    }
+
+    /// The last of them, and what became of each.
+    pub fn open_outcomes(&self) -> Vec<Indeterminate> {
+        lock(&self.open_outcomes).iter().cloned().collect()
+    }
+
+    fn keep_open(&self, id: TransactionId, database: DatabaseName) {
+        let mut kept = lock(&self.open_outcomes);
+        if kept.len() == OUTCOMES {
+            kept.pop_front();
+        }
+        let (transaction, answered_ms) = (id.to_string(), super::transaction::wall_ms());
+        let outcome = Outcome::Open;
+        kept.push_back(Indeterminate { transaction, database, answered_ms, outcome });
+    }
+
+    fn settle(&self, id: TransactionId, verdict: Verdict) {
+        let transaction = id.to_string();
+        let mut kept = lock(&self.open_outcomes);
+        if let Some(open) = kept.iter_mut().find(|open| open.transaction == transaction) {
+            open.outcome = match verdict {
+                Verdict::Accepted { .. } => Outcome::Committed,
+                Verdict::Refused(_) => Outcome::Refused,
+            };
+        }
     }
 
     /// How many wait for a verdict now.
@@ -198,6 +240,9 @@ impl Proposer {
             return true;
         }
         entry.timed_out = true;
+        if let Some(database) = entry.database.clone() {
+            self.keep_open(id, database);
+        }
         let on_event = Arc::clone(&entry.on_event);
         // Taken before the map is let go, so that a verdict that comes now waits its turn.
         let mut on_event = lock(&on_event);

@@ -169,6 +169,10 @@ impl Database {
                 continue;
             }
             source.read(number, frame, &mut page)?;
+            // Whatever a program encrypts, or otherwise writes, stays on this node.
+            if number == 1 {
+                DatabaseHeader::parse(page.get(..crate::sqlite::header::SIZE).unwrap_or(&page))?;
+            }
             // In rollback mode, pages put back by a ROLLBACK are none of the transaction's.
             if frame.is_some() || resized || !source.is_committed(number, &page)? {
                 changes.page(number, &page)?;

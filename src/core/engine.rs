@@ -84,6 +84,30 @@ pub struct Status {
     pub stuck: Option<String>,
     /// In the order of their numbers, this node included.
     pub members: Vec<MemberStatus>,
+    /// The last transactions of this node's applications that were answered EIO with the outcome
+    /// open (*indeterminate*), the newest last; a hundred at most.
+    pub indeterminate: Vec<Indeterminate>,
+}
+
+/// A COMMIT that was answered with an error although it was, or may have been, committed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Indeterminate {
+    /// Node, boot and sequence, as in the log.
+    pub transaction: String,
+    pub database: DatabaseName,
+    /// When it was answered: milliseconds since 1970.
+    pub answered_ms: i64,
+    pub outcome: Outcome,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Not known yet; the log will say.
+    Open,
+    Committed,
+    Refused,
 }
 
 /// Whether a majority answers: what a leader knows of its followers, a follower of its leader. A

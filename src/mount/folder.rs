@@ -16,7 +16,7 @@ use super::locks::done;
 use super::names::{BadName, Name, Part, Special};
 use super::tree::Known;
 use super::{names, process, special};
-use crate::core::NameError;
+use crate::core::{NameError, Position};
 
 struct Entry {
     inode: INodeNo,
@@ -35,6 +35,17 @@ pub(super) fn refusal(why: &BadName) -> Errno {
         BadName::Encoding => Errno::EINVAL,
         BadName::SuperJournal | BadName::Name(_) => Errno::EPERM,
     }
+}
+
+/// Programs that remove a file because they put, or have put, a copy of its bytes elsewhere.
+const COPIERS: [&str; 3] = ["mv", "cp", "install"];
+const COPIED: &str = "the bytes of one file are not the database, and its removal would be one on all \
+                      nodes; use SQLite's .backup, .restore or VACUUM INTO, and rm to delete it";
+
+/// `mv` into or out of the mount first tries rename(2), which the kernel itself answers (EXDEV), and
+/// then copies and unlinks: the unlink is the first that is seen here.
+fn is_copier(thread: u32) -> bool {
+    process::program_of(thread).is_some_and(|program| COPIERS.contains(&program.as_str()))
 }
 
 impl Shared {
@@ -147,6 +158,11 @@ impl Shared {
         };
         let Some(known) = self.tree.find(&base) else { return reply.error(Errno::ENOENT) };
         match (part, part.file()) {
+            (Part::Database, _)
+                if is_copier(thread) && known.files.position() != Position::EMPTY =>
+            {
+                self.refuse("unlink by a program that copies files", &name, COPIED, reply);
+            }
             (Part::Database, _) => {
                 self.tree.databases.unlink(&base, Box::new(|result| done(result, reply)));
             }

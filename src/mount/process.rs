@@ -7,6 +7,12 @@ pub(super) fn of_thread(thread: u32) -> u32 {
     status.ok().as_deref().and_then(group).unwrap_or(thread)
 }
 
+/// The name of the program (`proc_pid_comm(5)`: its first 15 bytes).
+pub(super) fn program_of(thread: u32) -> Option<String> {
+    let name = std::fs::read_to_string(format!("/proc/{thread}/comm")).ok()?;
+    Some(name.trim_end().to_owned())
+}
+
 /// `proc_pid_status(5)`: "Tgid: Thread group ID (i.e., Process ID)".
 fn group(status: &str) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()

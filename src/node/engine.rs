@@ -144,6 +144,8 @@ impl Engine for EmbeddedEngine {
         }
         if raft.leader.is_none() {
             not_ready.push("no leader is known".to_owned());
+        } else if leading && !quorum.ok {
+            not_ready.push("no majority of the members answers".to_owned());
         }
         for database in self.databases.lost() {
             not_ready.push(format!("{} was damaged here and is not fetched yet", database.name));
@@ -172,6 +174,7 @@ impl Engine for EmbeddedEngine {
             not_ready,
             stuck: (raft.role == crate::raft::Role::Stopped).then(|| "Raft has stopped".to_owned()),
             members: self.members(raft.leader),
+            indeterminate: self.databases.shared().proposer.open_outcomes(),
         }
     }
 

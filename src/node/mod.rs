@@ -68,6 +68,45 @@ pub enum NodeError {
     Failed,
 }
 
+/// Whose matter it is that a node does not start, or go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The configuration, or what it names: certificates, accounts, the mount point.
+    Configuration,
+    /// Something that another program holds: the data folder, the mount.
+    InUse,
+    /// What the machine has to offer: a port, /dev/fuse.
+    Unavailable,
+    /// The disk, or a file on it.
+    Disk,
+    /// The node's own.
+    Node,
+}
+
+impl NodeError {
+    pub fn blame(&self) -> Blame {
+        use crate::mesh::MeshError;
+        use crate::mount::MountError;
+        match self {
+            NodeError::DataFolder(data_folder::DataFolderError::InUse(_))
+            | NodeError::Mount(MountError::InUse { .. }) => Blame::InUse,
+            NodeError::Mount(MountError::NoDevice { .. } | MountError::Mount { .. })
+            | NodeError::Mesh(MeshError::PortInUse { .. } | MeshError::Listen { .. })
+            | NodeError::Api(_) => Blame::Unavailable,
+            NodeError::Files(_)
+            | NodeError::Account(_)
+            | NodeError::Mesh(_)
+            | NodeError::Mount(
+                MountError::Missing { .. }
+                | MountError::NotAFolder { .. }
+                | MountError::NotEmpty { .. },
+            ) => Blame::Configuration,
+            NodeError::DataFolder(_) | NodeError::Io { .. } => Blame::Disk,
+            _ => Blame::Node,
+        }
+    }
+}
+
 /// How long connections of the API may finish what they do.
 const API_GRACE: Duration = Duration::from_secs(2);
 

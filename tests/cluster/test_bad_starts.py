@@ -7,7 +7,8 @@ import pytest
 from conftest import PROGRAM
 from devcluster import Cluster, die_with_parent, run, wait_for
 
-CONFIG = 78
+# sysexits(3).
+UNAVAILABLE, TRY_AGAIN, CONFIG = 69, 75, 78
 
 
 @pytest.fixture(scope="module")
@@ -86,28 +87,40 @@ def test_a_port_in_use(config, tmp_path, section):
     )
     with socket.create_server(("127.0.0.1", port)):
         done = start(tmp_path / "config.yml", config)
-    assert done.returncode not in (0, CONFIG)
+    assert done.returncode == UNAVAILABLE
     said(done, str(port), "in use")
+
+
+def test_no_fuse(config, tmp_path):
+    """In a mount namespace of its own, whose /dev is empty."""
+    (tmp_path / "config.yml").write_text(config)
+    script = 'mount -t tmpfs none /dev && exec "$@"'
+    done = run(
+        "unshare", "-m", "sh", "-c", script, "sh", PROGRAM, "node", "--config",
+        tmp_path / "config.yml", check=False,
+    )  # fmt: skip
+    assert done.returncode == UNAVAILABLE
+    said(done, "/dev/fuse", "modprobe")
 
 
 def test_a_mount_point_that_is_not_empty(config, tmp_path):
     (tmp_path / "mount").mkdir()
     (tmp_path / "mount" / "precious.db").write_text("x")
     done = start(tmp_path / "config.yml", config)
-    assert done.returncode != 0
+    assert done.returncode == CONFIG
     said(done, "precious.db", "not empty")
 
 
 def test_a_mount_point_that_is_a_file(config, tmp_path):
     (tmp_path / "mount").write_text("x")
     done = start(tmp_path / "config.yml", config)
-    assert done.returncode != 0
+    assert done.returncode == CONFIG
     said(done, str(tmp_path / "mount"))
 
 
 def test_a_missing_certificate(config, tmp_path):
     done = start(tmp_path / "config.yml", config.replace("tls/node.crt", "tls/gone.crt"))
-    assert done.returncode != 0
+    assert done.returncode == CONFIG
     said(done, "gone.crt")
 
 
@@ -122,7 +135,7 @@ def test_another_node_in_the_same_data_folder(config, tmp_path):
     try:
         wait_for(lambda: (tmp_path / "data" / "boot").exists(), what="the first node's start")
         done = start(path)
-        assert done.returncode != 0
+        assert done.returncode == TRY_AGAIN
         said(done, str(tmp_path / "data"), "in use")
         assert first.poll() is None, (tmp_path / "log").read_text()
     finally:

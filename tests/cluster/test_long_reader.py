@@ -57,3 +57,33 @@ def test_readers_see_whole_transactions_in_order(cluster, db):
             reader.kill()
     assert [w.failures() for w in writers] == [[], []]
     cluster.check_log(db, writers)
+
+
+def test_the_wal_that_a_reader_keeps(make_cluster):
+    """readers-go-on has a price: one line now and then, which names the reader, and a metric; both go
+    with it."""
+    cluster = make_cluster(settings={"wal_warn_bytes: 256MiB": "wal_warn_bytes: 2MiB"})
+    db, node = "kept.db", cluster.leader()
+    cluster.create(db, "PRAGMA journal_mode = wal", "CREATE TABLE t(x)")
+
+    def wal():
+        return int(node.databases()[db]["wal_bytes"])
+
+    def warnings():
+        return [line for line in node.log().splitlines() if "kept by a long read" in line]
+
+    with node.client(db) as reader, node.client(db) as writer:
+        reader.run("BEGIN")
+        reader.run("SELECT * FROM t")
+        for _ in range(300):
+            writer.run("INSERT INTO t VALUES (randomblob(60000))")
+        lines = wait_for(warnings, what="a warning")
+        assert len(lines) <= 3 and str(reader.process.pid) in lines[0]
+        kept = wal()
+        assert kept > 300 * 60000
+        assert f'litefs_py_database_wal_bytes{{database="{db}"}} {kept}' in node.ask("/metrics")[1]
+        reader.run("COMMIT")
+        for _ in range(200):
+            writer.run("INSERT INTO t VALUES (randomblob(60000))")
+        assert wal() == kept, "it is used again, not made longer"
+    cluster.same(db)

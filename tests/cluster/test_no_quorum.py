@@ -66,8 +66,17 @@ def test_a_commit_caught_by_the_loss(cluster, db):
             client.finish(deadline=40)
         assert time.monotonic() - start < 25, "commit_timeout is 15 s"
         assert leader.sql(db, "SELECT count(*) FROM log")[0][0] in (0, 1)
+    # one-primary, from outside: whoever lost its majority is none, whatever it takes itself for.
+    assert leader.ask("/primary")[0] == 503 and leader.ask("/readiness")[0] == 503
+    assert 'outcome="indeterminate"} 1' in leader.ask("/metrics")[1]
+    [listed] = leader.ask("/cluster")[1]["indeterminate"]
+    assert (listed["database"], listed["outcome"]) == (db, "open")
     cluster.heal()
     cluster.same(db)
+    wait_for(
+        lambda: leader.ask("/cluster")[1]["indeterminate"][0]["outcome"] != "open",
+        what="what became of it",
+    )
     rows = {tuple(map(tuple, node.sql(db, "SELECT who, k FROM log"))) for node in cluster.nodes}
     assert len(rows) == 1
     cluster.leader().sql(db, "INSERT INTO log VALUES ('next', 1)")

@@ -1,9 +1,10 @@
 """What cannot be replicated is refused, changes nothing, and says why in the log."""
 
 import os
+import sys
 
 import pytest
-from devcluster import Client, SqlError, run, shell
+from devcluster import Client, SqlError, run, shell, wait_for
 
 BASH = "bash"
 
@@ -29,9 +30,14 @@ def refused(node, *command, word):
     logged(node, word)
 
 
-def logged(node, word):
-    lines = [line for line in node.log().splitlines() if "refused" in line]
-    assert any(word in line for line in lines), f"no log line about {word}: {lines}"
+def logged(node, *words):
+    """A line about a refusal that has all these words."""
+
+    def there():
+        lines = [line for line in node.log().splitlines() if "refused" in line]
+        return any(all(word in line for word in words) for line in lines)
+
+    wait_for(there, 5, f"a log line about {words}")
 
 
 def unharmed(cluster, db):
@@ -47,6 +53,7 @@ def test_copying_over_a_database(cluster, node, filled, tmp_path):
         tmp_path / "other.db", "CREATE TABLE other(x); INSERT INTO other VALUES (zeroblob(50000))"
     )
     refused(node, "cp", tmp_path / "other.db", node.db(filled), word=filled)
+    logged(node, filled, ".restore")
     refused(
         node, "dd", f"if={tmp_path}/other.db", f"of={node.db(filled)}", "conv=notrunc", word=filled
     )
@@ -75,6 +82,13 @@ def test_writing_over_the_wal(cluster, node, filled):
 def test_moving(cluster, node, filled, tmp_path):
     refused(node, "mv", node.db(filled), node.db("moved.db"), word="rename")
     shell(tmp_path / "in.db", "CREATE TABLE t(x)")
+    for command in (
+        ("mv", tmp_path / "in.db", node.db(filled)),
+        ("mv", node.db(filled), tmp_path / "out.db"),
+        ("cp", "--remove-destination", tmp_path / "in.db", node.db(filled)),
+    ):
+        refused(node, *command, word=".restore")
+        assert node.sql(filled, "SELECT x FROM t") == [["kept"]]
     refused(node, "ln", node.db(filled), node.db("linked.db"), word='"link"')
     unharmed(cluster, filled)
 
@@ -117,7 +131,54 @@ def test_exclusive_locking_in_wal(cluster, node, filled):
         client.run("PRAGMA locking_mode = exclusive")
         with pytest.raises(SqlError):
             client.run("INSERT INTO t VALUES ('more')")
-    logged(node, "exclusive")
+        logged(node, "exclusive", f"pid={client.process.pid}")
+    unharmed(cluster, filled)
+
+
+def test_a_close_is_no_refusal(node, filled):
+    """SQLite asks for exclusive use at each close, and takes no for an answer."""
+    with node.client(filled) as client:
+        client.run("SELECT x FROM t")
+        client.close()
+        # What would be logged of it, would be before what is logged of this.
+        with node.client(filled, timeout=1) as other:
+            other.run("PRAGMA locking_mode = exclusive")
+            with pytest.raises(SqlError):
+                other.run("INSERT INTO t VALUES ('more')")
+            logged(node, "exclusive", f"pid={other.process.pid}")
+        assert f"pid={client.process.pid} " not in node.log()
+
+
+@pytest.mark.parametrize("mode", ["memory", "off"])
+def test_no_rollback_journal(cluster, node, db, mode):
+    """A new database; in WAL mode SQLite itself does not take these."""
+    with node.client(db) as client:
+        client.run(f"PRAGMA journal_mode = {mode}")
+        with pytest.raises(SqlError):
+            client.run("CREATE TABLE t(x)")
+    logged(node, "journal_mode", db)
+    for other in cluster.nodes:
+        assert db not in other.databases()
+
+
+def test_an_encrypted_database(cluster, node, filled):
+    """A program that locks as SQLite does, and writes what is no SQLite page: not one byte of it
+    reaches anybody."""
+    script = (
+        "import fcntl, os, sys\n"
+        "path = sys.argv[1]\n"
+        "main = os.open(path, os.O_RDWR | os.O_CREAT)\n"
+        "fcntl.lockf(main, fcntl.LOCK_EX, 512, 0x40000000)\n"
+        "journal = os.open(path + '-journal', os.O_RDWR | os.O_CREAT)\n"
+        "head = bytes.fromhex('d9d505f920a163d7') + bytes(4) + os.urandom(4) + bytes(4)\n"
+        "os.pwrite(journal, head + (512).to_bytes(4, 'big') + (4096).to_bytes(4, 'big'), 0)\n"
+        "os.pwrite(main, os.urandom(4096), 0)\n"
+        "os.unlink(path + '-journal')\n"
+    )
+    name = f"encrypted-{node}.db"
+    refused(node, sys.executable, "-c", script, node.db(name), word=name)
+    for other in cluster.nodes:
+        assert name not in other.databases()
     unharmed(cluster, filled)
 
 
