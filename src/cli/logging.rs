@@ -32,15 +32,13 @@ pub(super) fn init(settings: &LogSettings) -> Result<(), Failure> {
     begun.map_err(|error| Failure::new(Exit::Software, format!("cannot begin the log: {error}")))
 }
 
-/// What is written at a level. openraft tells each step of its own at `info`, which is `debug` to
-/// whoever runs a node, and warns of each proposal whose answer nobody waits for: here the verdict
-/// comes from the applied log (Rule 6).
+/// What is written at a level. openraft tells each step of its own at `info`, and warns of each
+/// proposal whose answer nobody waits for (here the verdict comes from the applied log, Rule 6), and
+/// ten times a second of a node that is away. What of it matters to whoever runs a node is said by
+/// the rooms themselves.
 fn heard(level: LevelFilter) -> Targets {
-    let openraft = if level == LevelFilter::INFO { LevelFilter::WARN } else { level };
-    Targets::new()
-        .with_default(level)
-        .with_target("openraft", openraft)
-        .with_target("openraft::raft::responder", openraft.min(LevelFilter::ERROR))
+    let openraft = if level <= LevelFilter::INFO { LevelFilter::ERROR } else { level };
+    Targets::new().with_default(level).with_target("openraft", openraft.min(level))
 }
 
 /// systemd.exec(5): `$JOURNAL_STREAM` holds the device and inode of the journal's end of standard

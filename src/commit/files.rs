@@ -248,8 +248,9 @@ impl Database {
                     self.name.as_str(),
                     "truncate",
                     0,
-                    "a database is not emptied by truncation; remove the file to delete the \
-                     database on all nodes",
+                    "a database is not emptied by truncation, and cp cannot be followed; put another \
+                     in its place with SQLite's .restore, or remove the file to delete the database \
+                     on all nodes",
                 );
                 Err(Errno(libc::EPERM))
             }

