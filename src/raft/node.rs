@@ -80,8 +80,12 @@ impl RaftConfig {
             election_timeout_min: millis(self.election.0),
             election_timeout_max: millis(self.election.1),
             enable_pre_vote: Some(true),
-            // Entries go to the others while this node's own disk still syncs.
+            // Entries go to the others while this node's own disk still syncs, ...
             broadcast_submitted_on_append: Some(true),
+            // ... so a leader that was killed may have lost entries that the others committed. Led
+            // on in its old term, it would give their numbers away a second time, and nobody could
+            // tell (no-lost-ack, one-history). It is to be elected, like any node.
+            enable_leader_restore: Some(false),
             // The state is made durable, and the log purged, by bytes: `compact`.
             snapshot_policy: openraft::SnapshotPolicy::Never,
             max_in_snapshot_log_to_keep: u64::MAX,
