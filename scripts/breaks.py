@@ -93,8 +93,10 @@ BREAKS = [
         "one-primary",
         "a proposal is not fenced to the term of its leader",
         "src/raft/node.rs",
-        "            .with_leader(super::types::CommittedLeaderId::new(term))\n",
-        "",
+        "write.with_leader(CommittedLeaderId::new(term)).await.map_err(|error| stopped(&error))?;\n"
+        "        let outcome",
+        "let _ = (term, CommittedLeaderId::new(0));\n"
+        "        write.await.map_err(|error| stopped(&error))?;\n        let outcome",
         "raft_cluster::elections",
         "rust",
     ),
