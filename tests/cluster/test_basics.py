@@ -145,6 +145,24 @@ def test_a_very_large_transaction(cluster, db):
     large(cluster, db, 500, cluster.leader())
 
 
+@pytest.mark.slow
+def test_the_memory_of_a_large_database(make_cluster, measured):
+    """500 MB at a time into a database of 2 GB: in 200 MB of memory, and 8 bytes a page."""
+    cluster, db = make_cluster(), "large.db"
+    node = cluster.leader()
+    cluster.create(db, "PRAGMA journal_mode = wal", "CREATE TABLE t(x)")
+    for _ in range(4):
+        fill = "INSERT INTO t SELECT randomblob(500000) FROM generate_series"
+        rows = "WITH RECURSIVE generate_series(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM generate_series LIMIT 1000)"
+        node.sql(db, f"{rows} {fill}", timeout=60, deadline=300)
+    cluster.settle(db, 300)
+    pages = node.databases()[db]["pages"]
+    assert pages * 4096 > 2e9
+    for each in cluster.nodes:
+        measured(f"{each}: {each.most_resident() / 1e6:.0f} MB for {pages * 4096 / 1e9:.1f} GB")
+        assert each.most_resident() < 200e6 + 8 * pages
+
+
 def test_vacuum(cluster, db):
     """The database shrinks on all nodes; pages above the commit size are dropped."""
     cluster.create(db, "CREATE TABLE t(x)")
