@@ -16,9 +16,9 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from steps import ROOT, git_files
+
 PLACE = ROOT / "target" / "breaks"
 TREE = PLACE / "tree"
 # The longest that one test may take, seconds; hanging counts as failing where a promise is about time.
@@ -216,15 +216,8 @@ def ran_something(output: str) -> bool:
 def copy_tree() -> None:
     """The files of the work tree as they are now, and what was built of their dependencies."""
     shutil.rmtree(TREE, ignore_errors=True)
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in listed.stdout.split("\0"):
-        if name and (ROOT / name).is_file():
+    for name in git_files():
+        if (ROOT / name).is_file():
             (TREE / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, TREE / name)
     built = ROOT / "target" / "debug"

@@ -203,8 +203,6 @@ impl AllDatabases {
     }
 
     fn put_in_place(&self, database: &Arc<Database>, incoming: IncomingDatabase) -> io::Result<()> {
-        // Rule 10: the mark first.
-        self.shared().group.sync_committed_mark()?;
         let term = self.applied().borrow().term;
         let entry = EntryId { term, index: incoming.index };
         self.install_one(database, incoming, term).map_err(io::Error::other)?;

@@ -9,7 +9,7 @@ use futures::{Stream, TryStreamExt};
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::type_config::alias::SnapshotOf;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::log::Log;
 use super::replica::{Applied, Replica};
@@ -82,9 +82,9 @@ impl Shared {
     /// purged up to there.
     async fn make_durable(self: &Arc<Self>, now: Now) -> io::Result<()> {
         let Some(applied) = now.applied.as_ref().map(entry_id) else { return Ok(()) };
-        self.sync_committed().await?;
         let shared = Arc::clone(self);
         blocking(move || {
+            shared.sync_committed()?;
             shared.replica.make_durable(applied)?;
             let meta = WireMeta::of(now.applied.as_ref(), &now.membership);
             shared.file.write(&meta, &now.state)?;
@@ -94,25 +94,15 @@ impl Shared {
         .await
     }
 
-    /// As [`Self::sync_committed`], for a thread that waits; the log has a thread of its own.
-    pub fn wait_committed(&self) -> io::Result<()> {
+    /// Rule 10: what was applied so far is marked as committed, durably, before any of it goes
+    /// into database files. Blocks: the log has a thread of its own, which does it.
+    pub fn sync_committed(&self) -> io::Result<()> {
         let (sender, receiver) = std::sync::mpsc::channel();
         self.log.sync_committed(Box::new(move |result| {
             // Nobody waits any more.
             let _ = sender.send(result);
         }))?;
         receiver.recv().map_err(|_| io::Error::other("the Raft log is closed"))?
-    }
-
-    /// Rule 10: what was applied so far is marked as committed, durably, before any of it goes
-    /// into database files.
-    pub async fn sync_committed(&self) -> io::Result<()> {
-        let (sender, receiver) = oneshot::channel();
-        self.log.sync_committed(Box::new(|result| {
-            // Nobody waits any more.
-            let _ = sender.send(result);
-        }))?;
-        receiver.await.map_err(|_| io::Error::other("the Raft log is closed"))?
     }
 }
 

@@ -457,7 +457,7 @@ impl RaftNode {
     /// # Errors
     /// The disk failed; the node stops.
     pub fn sync_committed(&self) -> std::io::Result<()> {
-        self.inner.machine.wait_committed()
+        self.inner.machine.sync_committed()
     }
 
     /// Makes the state durable and purges the log before it, in the order of Rule 11. Done by
