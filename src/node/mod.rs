@@ -272,12 +272,14 @@ fn raft_config(config: &Config, folder: &DataFolder, fatal: Sender<Option<String
         let (name, address) = (member.name.clone(), member.address.clone());
         (NodeId(member.id), Member { name, address })
     });
+    let peers = config.members.iter().filter(|member| member.id != config.node.id);
     let after = config.raft.log_purge_bytes;
     RaftConfig {
         heartbeat: config.raft.heartbeat,
         election: (config.raft.election_timeout_min, config.raft.election_timeout_max),
         compaction: Compaction { after, keep: after / 4, most: after.saturating_mul(8) },
         bootstrap: config.bootstrap.then(|| members.collect()),
+        peers: peers.map(|member| NodeId(member.id)).collect(),
         on_fatal: Arc::new(move |why| {
             tracing::error!(why, "Raft has failed; the node stops, to recover from the log");
             fatal.send_replace(Some(why));

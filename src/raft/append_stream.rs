@@ -248,6 +248,7 @@ pub(super) async fn serve(
                 let append: WireAppend = decode("an append", &frame).map_err(|e| text(&e))?;
                 drop(frame);
                 check_sender(from, append.vote)?;
+                services.joining.may_append(append.vote.term)?;
                 fetch_staged(services, from, &append, &mut stream).await?;
                 let quiet = append.quiet;
                 let request = append.request().map_err(|error| text(&error))?;

@@ -22,6 +22,7 @@ mod commit_notes;
 mod compact;
 mod database_stream;
 mod error;
+mod joining;
 mod links;
 mod log;
 mod machine;

@@ -40,6 +40,7 @@ pub(super) mod method {
     pub const PRE_VOTE: u8 = 3;
     pub const TRANSFER: u8 = 4;
     pub const READ_INDEX: u8 = 5;
+    pub const STANDING: u8 = 6;
 }
 
 /// Waits before a node is tried again that could not be reached: a node that starts again is to be

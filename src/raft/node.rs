@@ -15,8 +15,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::compact::{Compaction, Compactor, Pins, by_size};
+use super::joining::{Joiner, Joining};
 use super::links::Links;
-use super::log::disk::Folder;
+use super::log::disk::{Disk, Folder};
 use super::log::{Log, LogConfig};
 use super::machine::{self, Machine, Now};
 use super::network::{Network, method};
@@ -47,6 +48,9 @@ pub struct RaftConfig {
     /// The first members: if given, and nothing was ever written here, the group begins with
     /// them. All of them may be started so, with the same members.
     pub bootstrap: Option<Members>,
+    /// The other members. A node that starts with nothing asks them before it takes part; without
+    /// any it takes part at once.
+    pub peers: Vec<NodeId>,
     pub heartbeat: Duration,
     /// Election timeout: at random between these two.
     pub election: (Duration, Duration),
@@ -64,6 +68,7 @@ impl RaftConfig {
             id,
             folder: folder.into(),
             bootstrap: None,
+            peers: Vec::new(),
             heartbeat: Duration::from_millis(50),
             election: (Duration::from_millis(150), Duration::from_millis(300)),
             log: LogConfig::default(),
@@ -72,7 +77,7 @@ impl RaftConfig {
         }
     }
 
-    fn openraft(&self) -> Result<openraft::Config, RaftError> {
+    fn openraft(&self, elect: bool) -> Result<openraft::Config, RaftError> {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let config = openraft::Config {
             cluster_name: "litefs-py".into(),
@@ -80,6 +85,7 @@ impl RaftConfig {
             election_timeout_min: millis(self.election.0),
             election_timeout_max: millis(self.election.1),
             enable_pre_vote: Some(true),
+            enable_elect: elect,
             // Entries go to the others while this node's own disk still syncs, ...
             broadcast_submitted_on_append: Some(true),
             // ... so a leader that was killed may have lost entries that the others committed. Led
@@ -152,12 +158,15 @@ impl RaftNode {
         replica: Arc<dyn Replica>,
         staged: Arc<dyn StagedFiles>,
     ) -> Result<RaftNode, RaftError> {
-        let settings = Arc::new(config.openraft()?);
         let log_folder = config.folder.join("log");
         let folder = |source| RaftError::Folder { path: config.folder.clone(), source };
         let disk = Folder::new(&log_folder).map_err(folder)?;
         Spool::clean(&config.folder).map_err(folder)?;
         let (file, content) = StateFile::open(&config.folder)?;
+        let empty = content.is_none() && disk.list().map_err(folder)?.is_empty();
+        let joining = Joining::open(&config.folder, empty, config.peers.is_empty());
+        let joining = Arc::new(joining.map_err(folder)?);
+        let settings = Arc::new(config.openraft(joining.is_member())?);
         let now = match content {
             Some((meta, state)) => Now::read(&meta, state)?,
             None => Now::default(),
@@ -181,6 +190,8 @@ impl RaftNode {
             links: Arc::clone(&links),
             staged: Arc::clone(&staged),
             replica: Arc::clone(&replica),
+            joining: Arc::clone(&joining),
+            log: log.clone(),
             folder: config.folder.clone(),
             spools: AtomicU64::new(0),
         });
@@ -195,7 +206,25 @@ impl RaftNode {
                 .map_err(|error| RaftError::Stopped(error.to_string()))?;
         // Nobody else sets it.
         let _ = services.raft.set(raft.clone());
-        if let Some(members) = config.bootstrap {
+        let mut tasks = Vec::new();
+        if !joining.is_member() {
+            let joiner = Joiner {
+                joining,
+                raft: raft.clone(),
+                log: log.clone(),
+                links: Arc::clone(&links),
+                id: config.id,
+                peers: config.peers,
+                bootstrap: config.bootstrap,
+                applied: machine.applied(),
+            };
+            let on_fatal = Arc::clone(&config.on_fatal);
+            tasks.push(tokio::spawn(async move {
+                if let Err(error) = joiner.join().await {
+                    on_fatal(format!("cannot join: {error}"));
+                }
+            }));
+        } else if let Some(members) = config.bootstrap {
             bootstrap(&raft, members).await?;
         }
         let compactor = Arc::new(Compactor {
@@ -218,6 +247,7 @@ impl RaftNode {
             Arc::clone(&stopping),
             Arc::clone(&config.on_fatal),
         ));
+        tasks.extend([watcher, fatal, compacting]);
         let inner = Inner {
             id: config.id,
             raft,
@@ -229,7 +259,7 @@ impl RaftNode {
             compactor,
             leadership: receiver,
             stopping,
-            tasks: vec![watcher, fatal, compacting],
+            tasks,
         };
         Ok(RaftNode { inner: Arc::new(inner) })
     }
@@ -393,7 +423,8 @@ impl RaftNode {
     /// A node's process is known to be dead: if it led, this node campaigns at once, without
     /// waiting for the lease. Only with evidence: a broken connection alone is none.
     pub fn peer_died(&self, node: NodeId) {
-        if self.leader() == Some(node) && node != self.inner.id {
+        let may_lead = self.inner.services.joining.is_member();
+        if may_lead && self.leader() == Some(node) && node != self.inner.id {
             tokio::spawn(campaign::campaign(self.inner.raft.clone(), self.inner.id.0, node.0));
         }
     }
@@ -533,7 +564,7 @@ fn encoded_len(command: &Command) -> usize {
     encoded_body_len(&WireEntry { id: EntryId::default(), payload })
 }
 
-async fn bootstrap(raft: &Raft, members: Members) -> Result<(), RaftError> {
+pub(super) async fn bootstrap(raft: &Raft, members: Members) -> Result<(), RaftError> {
     let members: BTreeMap<u64, Member> = members.into_iter().map(|(id, m)| (id.0, m)).collect();
     match raft.initialize(members).await {
         // Not allowed: there is a log, or a vote, already.

@@ -13,7 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::database_stream;
+use super::joining::Joining;
 use super::links::{LinkError, Links, Stream};
+use super::log::Log;
 use super::network::method;
 use super::read_index::ask_here;
 use super::replica::Replica;
@@ -37,6 +39,8 @@ pub(super) struct Services {
     pub links: Arc<dyn Links>,
     pub staged: Arc<dyn StagedFiles>,
     pub replica: Arc<dyn Replica>,
+    pub joining: Arc<Joining>,
+    pub log: Log,
     /// For what is being received.
     pub folder: PathBuf,
     pub spools: AtomicU64,
@@ -79,6 +83,7 @@ impl Services {
             method::APPEND => {
                 let append: WireAppend = read("an append", request)?;
                 check_sender(from, append.vote).map_err(text)?;
+                self.joining.may_append(append.vote.term).map_err(text)?;
                 if !append.entries.is_empty() {
                     return Err("entries come over a stream".into());
                 }
@@ -89,18 +94,21 @@ impl Services {
             method::VOTE => {
                 let request: WireVoteRequest = read("a vote", request)?;
                 check_sender(from, request.vote).map_err(text)?;
+                self.joining.may_vote().map_err(text)?;
                 let response = raft.vote(request.request()).await.map_err(text)?;
                 Ok(write(&WireVoteResponse::of(&response)))
             }
             method::PRE_VOTE => {
                 let request: WireVoteRequest = read("a pre-vote", request)?;
                 check_sender(from, request.vote).map_err(text)?;
+                self.joining.may_vote().map_err(text)?;
                 let response = raft.pre_vote(request.request()).await.map_err(text)?;
                 Ok(write(&WireVoteResponse::of(&response)))
             }
             method::TRANSFER => {
                 let request: WireTransfer = read("a transfer", request)?;
                 check_sender(from, request.from).map_err(text)?;
+                self.joining.may_vote().map_err(text)?;
                 let request = TransferLeaderRequest::new(
                     request.from.vote(),
                     request.to,
@@ -114,6 +122,7 @@ impl Services {
                 let index = asked.map_err(|_| "no quorum answered".to_owned())?;
                 Ok(write(&index.map_err(text)?))
             }
+            method::STANDING => Ok(write(&self.joining.standing(&self.log))),
             _ => Err(format!("there is no method {method}")),
         }
     }
@@ -136,6 +145,7 @@ impl Services {
         match snapshot_stream::request(&mut stream).await? {
             Request::Snapshot { vote, meta } => {
                 check_sender(from, vote)?;
+                self.joining.may_append(vote.term)?;
                 snapshot_stream::receive_snapshot(self, vote, &meta, stream).await
             }
             Request::Staged { sha256, len } => {

@@ -143,3 +143,55 @@ async fn latency_of_a_proposal() {
     times.sort();
     println!("a proposal: median {:?}, 99 % {:?}", times[1_000], times[1_980]);
 }
+
+/// caught-up, no-lost-ack: an emptied voter forgot what it acknowledged. It must not help a node to
+/// lead that never had it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_emptied_voter_does_not_vote_until_it_has_caught_up() {
+    let (mut world, leader) = World::three().await;
+    world.write(leader, "a.db", 100).await;
+    world.converged(leader).await;
+    // A node that misses what the other two acknowledge.
+    let stale = NodeId(leader.0 % 3 + 1);
+    let emptied = NodeId(stale.0 % 3 + 1);
+    world.kill(stale).await;
+    for _ in 0..5 {
+        world.write(leader, "a.db", 100).await;
+    }
+    world.kill(leader).await;
+    world.kill(emptied).await;
+    world.wipe(emptied);
+    world.start(emptied).await;
+    world.start(stale).await;
+    // The two are a majority, but neither has it all: many election timeouts long there is no leader.
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        for (id, running) in &world.running {
+            assert!(!running.node.leadership().borrow().me_leading, "{id:?} leads");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // The third one has, and gives it to both.
+    world.start(leader).await;
+    let first = world.leader().await;
+    assert_eq!(first, leader, "it alone may lead");
+    world.converged(first).await;
+    // From then on the emptied one is as good as any: the two of them suffice.
+    until_it_votes(&mut world, emptied, first, stale).await;
+}
+
+/// Stops the leader; one of the other two leads once the emptied one votes.
+async fn until_it_votes(world: &mut World, emptied: NodeId, leader: NodeId, other: NodeId) {
+    until("the emptied node has joined", || async {
+        let folder = world.folder(emptied);
+        (!folder.join("joining").exists()).then_some(())
+    })
+    .await;
+    world.kill(leader).await;
+    let next = world.leader().await;
+    assert!(next == emptied || next == other);
+    world.write(next, "a.db", 100).await;
+    world.converged(next).await;
+    let bytes = world.running[&next].replica.databases().into_values().next().unwrap().bytes;
+    assert_eq!(bytes.len(), 7 * 100);
+}

@@ -117,9 +117,11 @@ impl World {
         let durable = self.durable.get(&id).cloned().unwrap_or_default();
         let replica = Arc::new(TestReplica::new(durable, Arc::clone(&staged)));
         let members = self.peers.iter().take(self.first);
-        let members = members.map(|peer| (peer.id, self.member(peer.id))).collect();
+        let members: BTreeMap<_, _> = members.map(|peer| (peer.id, self.member(peer.id))).collect();
+        let others = members.keys().copied().filter(|peer| *peer != id).collect();
         let config = RaftConfig {
             bootstrap: (id.0 <= self.first as u64).then_some(members),
+            peers: others,
             log: LogConfig { segment: 1 << 16, ..LogConfig::default() },
             compaction: self.compaction,
             on_fatal: Arc::new(|why| println!("FATAL: {why}")),
@@ -160,6 +162,16 @@ impl World {
         drop(node);
         let inner = replica.inner.lock().unwrap();
         self.durable.insert(id, inner.durable.clone());
+    }
+
+    pub fn folder(&self, id: NodeId) -> &std::path::Path {
+        self.folders[&id].path()
+    }
+
+    /// Its disk is lost, and it gets an empty one.
+    pub fn wipe(&mut self, id: NodeId) {
+        self.folders.insert(id, tempfile::tempdir().unwrap());
+        self.durable.remove(&id);
     }
 
     pub fn node(&self, id: NodeId) -> &RaftNode {

@@ -62,8 +62,7 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NodeSettings {
-    /// The node's number, from 1. Never used again for another node, nor for this one after its
-    /// data folder was lost.
+    /// The node's number, from 1. Never used again for another node.
     pub id: u64,
     /// The node's name: lower-case letters, digits and hyphens, at most 63.
     pub name: String,
