@@ -60,3 +60,34 @@ fn every_node_writes() {
         }
     });
 }
+
+/// Rule 5: a large transaction whose file is long on its way is not forgotten over the many small ones
+/// that its node commits meanwhile.
+#[test]
+fn a_large_transaction_is_not_forgotten_over_many_small_ones() {
+    let settings = Settings { staged_above: 100_000, ..Settings::default() };
+    with_cluster(2, settings, |cluster| {
+        let (large, small) = (cluster.path(2, "large.db"), cluster.path(2, "small.db"));
+        assert_eq!(sqlite(&large, "create table t(a)"), Ok(String::new()));
+        assert_eq!(sqlite(&small, "create table t(a)"), Ok(String::new()));
+        eventually("both are in WAL mode", || {
+            [&large, &small]
+                .iter()
+                .all(|path| sqlite(path, "pragma journal_mode") == Ok("wal".into()))
+        });
+        cluster.hold_staging(true);
+        let writer =
+            std::thread::spawn(move || sqlite(&large, "insert into t values(randomblob(500000))"));
+        eventually("its file is on its way", || cluster.staging() == 1);
+        let many = litefs_py::cluster::KEPT_VERDICTS + 50;
+        let inserts = "insert into t values(1);".repeat(many);
+        assert_eq!(sqlite(&small, &inserts), Ok(String::new()));
+        cluster.hold_staging(false);
+        assert_eq!(writer.join().unwrap(), Ok(String::new()));
+        eventually("both nodes have it", || {
+            (1..=2).all(|node| {
+                sqlite(&cluster.path(node, "large.db"), "select count(*) from t") == Ok("1".into())
+            })
+        });
+    });
+}

@@ -332,17 +332,19 @@ impl door::Databases for AllDatabases {
         let Some(incarnation) = database.incarnation() else {
             return reply(Err(Errno(libc::EBUSY)));
         };
-        let id = self.shared.proposer.next_id();
-        let command = Command::Delete { id, database: name.clone(), incarnation };
+        let gone = name.clone();
+        let make = move |id| Command::Delete { id, database: gone, incarnation };
         let mut reply = Some(reply);
-        let on_event = Box::new(move |event| {
+        let on_event = Box::new(move |_, event| {
             let Some(reply) = reply.take() else { return };
             reply(match event {
                 Event::Verdict { verdict: Verdict::Accepted { .. }, .. } => Ok(()),
-                Event::Verdict { .. } | Event::TimedOut => Err(Errno(libc::EIO)),
+                Event::Verdict { .. } | Event::TimedOut | Event::NotProposed => {
+                    Err(Errno(libc::EIO))
+                }
             });
         });
-        self.shared.proposer.submit(command, self.shared.settings.unlink_timeout, on_event);
+        self.shared.proposer.submit(None, make, self.shared.settings.unlink_timeout, on_event);
     }
 
     fn primary(&self) -> Option<String> {

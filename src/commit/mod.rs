@@ -35,6 +35,7 @@ mod rpc;
 mod service;
 mod settings;
 mod snapshots;
+mod stage;
 mod transaction;
 mod verdict;
 

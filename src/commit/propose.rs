@@ -21,7 +21,8 @@ use super::lock;
 use super::peers::{Leadership, SharedGroup};
 use super::rpc::{Answer, Request};
 use super::settings::CALL_TIMEOUT;
-use crate::cluster::{Command, Payload, Verdict};
+use super::stage::{STAGING, StagedPayload};
+use crate::cluster::{Command, KEPT_VERDICTS, Verdict};
 use crate::core::engine::{Indeterminate, Outcome};
 use crate::core::{Boot, DatabaseName, EntryId, NodeId, TransactionId};
 
@@ -30,6 +31,9 @@ const BACK_OFF: Duration = Duration::from_millis(20);
 
 /// A proposal that was heard but has no verdict after this long is proposed again.
 const PROPOSE_AGAIN: Duration = Duration::from_secs(1);
+
+/// How far the newest proposal may be ahead of the oldest that has no verdict: half of what is kept.
+const WINDOW: u64 = KEPT_VERDICTS as u64 / 2;
 
 /// How many transactions with an open outcome are listed.
 const OUTCOMES: usize = 100;
@@ -41,9 +45,12 @@ pub enum Event {
     Verdict { verdict: Verdict, entry: EntryId, late: bool },
     /// Time is over and the outcome is open (*indeterminate*). The verdict follows some day.
     TimedOut,
+    /// It could not be proposed in time, and never will be; final.
+    NotProposed,
 }
 
-pub type OnEvent = Box<dyn FnMut(Event) + Send>;
+/// Told of each event of the transaction that it was proposed as.
+pub type OnEvent = Box<dyn FnMut(TransactionId, Event) + Send>;
 
 struct Waiting {
     /// Events of one proposal come one after the other, in order, without the lock of them all.
@@ -79,6 +86,8 @@ pub struct Proposer {
     /// The last of them.
     open_outcomes: Mutex<VecDeque<Indeterminate>>,
     arbiter: OnceLock<Weak<Arbiter>>,
+    /// A proposal got its verdict.
+    settled: Notify,
 }
 
 impl Proposer {
@@ -92,6 +101,7 @@ impl Proposer {
             indeterminate: AtomicU64::new(0),
             open_outcomes: Mutex::default(),
             arbiter: OnceLock::new(),
+            settled: Notify::new(),
         }
     }
 
@@ -105,7 +115,7 @@ impl Proposer {
     }
 
     /// An id that was never used.
-    pub fn next_id(&self) -> TransactionId {
+    fn next_id(&self) -> TransactionId {
         TransactionId {
             node: self.group.me(),
             boot: self.boot,
@@ -113,10 +123,36 @@ impl Proposer {
         }
     }
 
-    /// Proposes until there is a verdict. `on_event` is called from the thread that applies the
-    /// log, or, for [`Event::TimedOut`], from a timer's.
-    pub fn submit(self: &Arc<Self>, command: Command, limit: Duration, on_event: OnEvent) {
-        let id = command.id();
+    /// Proposes what `make` makes of a new id, until there is a verdict. `on_event` is called from
+    /// the thread that applies the log, or, for the other events, from a timer's.
+    pub fn submit(
+        self: &Arc<Self>,
+        staged: Option<StagedPayload>,
+        make: impl FnOnce(TransactionId) -> Command + Send + 'static,
+        limit: Duration,
+        mut on_event: OnEvent,
+    ) {
+        let Some(staged) = staged else { return self.propose(make, limit, on_event) };
+        let proposer = Arc::clone(self);
+        self.runtime.spawn(async move {
+            // Before it has an id: meanwhile this node may commit thousands of others, and a verdict
+            // on an id so far behind would be refused as forgotten.
+            if staged.to_leader(&proposer.group, limit.max(STAGING)).await {
+                proposer.propose(make, limit, on_event);
+            } else {
+                on_event(proposer.next_id(), Event::NotProposed);
+            }
+        });
+    }
+
+    fn propose(
+        self: &Arc<Self>,
+        make: impl FnOnce(TransactionId) -> Command,
+        limit: Duration,
+        on_event: OnEvent,
+    ) {
+        let id = self.next_id();
+        let command = make(id);
         let decided = Arc::new(Notify::new());
         let waiting = Waiting {
             on_event: Arc::new(Mutex::new(on_event)),
@@ -130,7 +166,12 @@ impl Proposer {
         };
         lock(&self.waiting).insert(id, waiting);
         let proposer = Arc::clone(self);
-        self.runtime.spawn(async move { proposer.drive(id, command, decided, limit).await });
+        self.runtime.spawn(async move {
+            let deadline = Instant::now() + limit;
+            if proposer.turn(id, deadline).await {
+                proposer.drive(id, command, decided, deadline).await;
+            }
+        });
     }
 
     /// A verdict of the log. Returns whether a proposer that still waits took it: then the
@@ -145,7 +186,8 @@ impl Proposer {
         if late {
             self.settle(id, verdict);
         }
-        (lock(&waiting.on_event))(Event::Verdict { verdict, entry, late });
+        self.settled.notify_waiters();
+        (lock(&waiting.on_event))(id, Event::Verdict { verdict, entry, late });
         !late
     }
 
@@ -185,15 +227,33 @@ impl Proposer {
         lock(&self.waiting).len()
     }
 
+    /// Waits until no older proposal is so far behind that its verdict would be dropped before it
+    /// comes ([`KEPT_VERDICTS`], Rule 5). False: it did not come to that in time, and it is over.
+    async fn turn(&self, id: TransactionId, deadline: Instant) -> bool {
+        loop {
+            let settled = self.settled.notified();
+            let oldest = lock(&self.waiting).keys().map(|waiting| waiting.sequence).min();
+            if oldest.is_none_or(|oldest| id.sequence - oldest.min(id.sequence) < WINDOW) {
+                return true;
+            }
+            if timeout_at(deadline, settled).await.is_err() {
+                let waiting = lock(&self.waiting).remove(&id);
+                if let Some(waiting) = waiting {
+                    (lock(&waiting.on_event))(id, Event::NotProposed);
+                }
+                return false;
+            }
+        }
+    }
+
     async fn drive(
         &self,
         id: TransactionId,
         mut command: Command,
         decided: Arc<Notify>,
-        limit: Duration,
+        mut deadline: Instant,
     ) {
         let mut leadership = self.group.leadership();
-        let mut deadline = Instant::now() + limit;
         while lock(&self.waiting).contains_key(&id) {
             let now = *leadership.borrow_and_update();
             // What ends this round: the verdict, another leader, or its own time.
@@ -252,7 +312,7 @@ impl Proposer {
             transaction = %id,
             "indeterminate: no verdict in time; the outcome follows from the log"
         );
-        on_event(Event::TimedOut);
+        on_event(id, Event::TimedOut);
         true
     }
 
@@ -262,12 +322,12 @@ impl Proposer {
             let arbiter = arbiter.ok_or("the node is starting")?;
             return arbiter.propose(now.term, command.clone()).await;
         }
+        // A new leader fetches a staged file before it answers.
         let staged = matches!(
             command,
-            Command::Commit(commit) if matches!(commit.payload, Payload::Staged { .. })
+            Command::Commit(commit) if StagedPayload::of(&commit.payload).is_some()
         );
-        // The leader fetches a staged file before it answers.
-        let limit = if staged { Duration::from_mins(1) } else { CALL_TIMEOUT };
+        let limit = if staged { STAGING } else { CALL_TIMEOUT };
         let request = Request::Propose { term: now.term, command: command.clone() };
         let request = request.encode().map_err(|error| error.to_string())?;
         let answer = self.group.call(leader, request, limit).await?;

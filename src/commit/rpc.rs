@@ -1,4 +1,4 @@
-//! What nodes say to each other about writing: five questions over the mesh's `rpc` purpose.
+//! What nodes say to each other about writing: six questions over the mesh's `rpc` purpose.
 //!
 //! A message is a version byte and a postcard body. Method numbers from 64 on are this room's; the
 //! lower ones are `raft`'s.
@@ -28,6 +28,8 @@ pub enum Request {
     Recall { term: u64, database: DatabaseName, ticket: Ticket },
     /// From a new leader: which locks do you hold? (Rule 14)
     Held { term: u64 },
+    /// To the leader: fetch this staged file from me; I am about to propose an entry that names it.
+    Stage { sha256: [u8; 32], len: u64 },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

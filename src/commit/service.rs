@@ -37,6 +37,10 @@ impl Service {
                 self.on_blocking(move |databases| databases.recall(term, &database, ticket)).await;
                 Answer::Ok
             }
+            Request::Stage { sha256, len } => {
+                self.group.fetch_staged(from, sha256, len).await?;
+                Answer::Ok
+            }
             Request::Held { term } => Answer::Held { databases: self.databases.held(term) },
         };
         answer.encode().map_err(|error| error.to_string())

@@ -16,6 +16,7 @@ use super::files::gate_file;
 use super::hold::{Follow, HEIR, Hold, LockOwner, Phase, Withheld};
 use super::lock;
 use super::propose::Event;
+use super::stage::StagedPayload;
 use super::transaction::{Built, is_large};
 use crate::cluster::{Command, Payload, Verdict};
 use crate::core::ports::{ByteRange, KernelCache};
@@ -57,29 +58,32 @@ impl Database {
             Withheld::Journal { .. } => self.settings.unlink_timeout,
         };
         hold.phase = Phase::Committing { withheld, change: built.change };
-        let id = self.shared.proposer.next_id();
         let bytes = match &built.payload {
             Payload::Inline(bytes) => bytes.len() as u64,
             Payload::Staged { len, .. } => *len,
         };
         self.shared.counters.committed_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let command = Command::Commit(crate::cluster::Commit {
-            id,
-            database: self.name.clone(),
-            incarnation: state.incarnation,
-            base: built.base,
-            new: built.new,
-            page_size: built.page_size,
-            pages: built.pages,
-            payload: built.payload,
-        });
+        let staged = StagedPayload::of(&built.payload);
+        let (database, incarnation) = (self.name.clone(), state.incarnation);
+        let make = move |id| {
+            Command::Commit(crate::cluster::Commit {
+                id,
+                database,
+                incarnation,
+                base: built.base,
+                new: built.new,
+                page_size: built.page_size,
+                pages: built.pages,
+                payload: built.payload,
+            })
+        };
         let database = Arc::clone(self);
         let since = Instant::now();
-        let on_event = Box::new(move |event| {
+        let on_event = Box::new(move |id, event| {
             database.shared.counters.latency.add(since.elapsed());
             database.on_event(id, event);
         });
-        self.shared.proposer.submit(command, limit, on_event);
+        self.shared.proposer.submit(staged, make, limit, on_event);
     }
 
     fn finish_unchanged(self: &Arc<Self>, withheld: Withheld, later: &mut Later) {
@@ -100,6 +104,11 @@ impl Database {
         let mut state = lock(&self.state);
         match event {
             Event::TimedOut => self.outcome_open(&mut state, id, &mut later),
+            Event::NotProposed => {
+                count(&self.shared.counters.refused);
+                tracing::info!(database = %self.name, "no leader took the transaction in time");
+                self.refused(&mut state, &mut later);
+            }
             Event::Verdict {
                 verdict: Verdict::Accepted { incarnation, .. },
                 entry,

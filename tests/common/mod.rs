@@ -35,6 +35,10 @@ struct Inner {
     given: BTreeMap<NodeId, usize>,
     /// No proposal is taken.
     stopped: bool,
+    /// Staged files are on their way, and do not arrive.
+    staging_held: bool,
+    /// How many wait for theirs.
+    staging: usize,
 }
 
 pub struct Node {
@@ -135,7 +139,12 @@ impl Group for LogGroup {
     ) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
             let log = self.log.upgrade().ok_or("gone")?;
-            let inner = log.inner.lock().unwrap();
+            log.inner.lock().unwrap().staging += 1;
+            while log.inner.lock().unwrap().staging_held {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            let mut inner = log.inner.lock().unwrap();
+            inner.staging -= 1;
             let source = inner.nodes[&from].databases.shared().staged_path(&sha256);
             for node in inner.nodes.values() {
                 let to = node.databases.shared().staged_path(&sha256);
@@ -208,6 +217,8 @@ impl Cluster {
                 cut: BTreeSet::new(),
                 given: BTreeMap::new(),
                 stopped: false,
+                staging_held: false,
+                staging: 0,
             }),
             leadership: watch::Sender::new(leadership),
         });
@@ -332,6 +343,15 @@ impl Cluster {
     /// No quorum: nothing is committed until it is back.
     pub fn stop_log(&self, stopped: bool) {
         self.log.inner.lock().unwrap().stopped = stopped;
+    }
+
+    /// Files of large transactions are under way until they are let go.
+    pub fn hold_staging(&self, held: bool) {
+        self.log.inner.lock().unwrap().staging_held = held;
+    }
+
+    pub fn staging(&self) -> usize {
+        self.log.inner.lock().unwrap().staging
     }
 
     pub fn lead(&self, node: u64) {

@@ -1,0 +1,65 @@
+//! A large transaction is on its way before it is proposed: the leader has its file first (Rule 19).
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::peers::SharedGroup;
+use super::propose::unless_changed;
+use super::rpc::{Answer, Request};
+use crate::cluster::Payload;
+
+/// How long it may take to bring a file to a leader.
+pub(super) const STAGING: Duration = Duration::from_mins(1);
+
+/// Between two tries.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// The file that a transaction travels as.
+#[derive(Debug, Clone, Copy)]
+pub struct StagedPayload {
+    sha256: [u8; 32],
+    len: u64,
+}
+
+impl StagedPayload {
+    pub fn of(payload: &Payload) -> Option<Self> {
+        match *payload {
+            Payload::Staged { sha256, len } => Some(Self { sha256, len }),
+            Payload::Inline(_) => None,
+        }
+    }
+
+    /// Sees to it that the leader of the day has the file. Returns whether one has it in time.
+    pub async fn to_leader(self, group: &SharedGroup, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut leadership = group.leadership();
+        loop {
+            let now = *leadership.borrow_and_update();
+            if now.leader == Some(group.me()) {
+                return true;
+            }
+            let mut round = deadline;
+            if let Some(leader) = now.leader {
+                let request = Request::Stage { sha256: self.sha256, len: self.len };
+                let ask = async {
+                    let request = request.encode().map_err(|error| error.to_string())?;
+                    let answer = group.call(leader, request, limit).await?;
+                    Answer::decode(&answer).map_err(|error| error.to_string())
+                };
+                match timeout_at(deadline, unless_changed(&mut leadership, ask)).await {
+                    Ok(Ok(Answer::Ok)) => return true,
+                    Ok(other) => {
+                        tracing::debug!(leader = leader.0, ?other, "a file was not staged");
+                        round = deadline.min(Instant::now() + AGAIN);
+                    }
+                    Err(_over) => return false,
+                }
+            }
+            let _changed_or_over = timeout_at(round, leadership.changed()).await;
+            if Instant::now() >= deadline {
+                return false;
+            }
+        }
+    }
+}
