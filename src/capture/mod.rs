@@ -10,6 +10,7 @@
 
 mod journal;
 mod ranges;
+mod spilled;
 mod super_journal;
 mod view;
 mod wal;

@@ -2,14 +2,15 @@
 //!
 //! The commit point is the write after which the salt-and-checksum chain from the last committed
 //! frame reaches a frame with a commit size: what SQLite's recovery would take for committed
-//! (file format 4.1 and 4.4). Usually that is the last page's body. After a cache spill SQLite
-//! writes frames with salts and checksum zero and at the end rewrites their 24-byte headers.
+//! (file format 4.1 and 4.4). Usually that is the last page's body. After a cache spill SQLite writes
+//! frames with salts and checksum zero; what is done then, [`super::spilled`] says.
 //!
 //! The chain is followed once: what was followed is kept as 12 bytes a frame, and a write into it
 //! only cuts it where the first byte changes. Page bodies are not kept.
 
 use std::io;
 
+use super::spilled::CommitFrame;
 use super::view::{ReadAt, View};
 use crate::sqlite::wal::{
     Checksum, FRAME_HEADER_SIZE, FrameHeader, HEADER_SIZE, WalError, WalHeader, WalTip,
@@ -36,6 +37,8 @@ pub enum CaptureError {
     UnknownPageSize(u32),
     #[error("the write changes byte {offset} of the WAL, which belongs to a committed frame")]
     Committed { offset: u64 },
+    #[error("frame {frame} of a transaction that spilled was not written by it")]
+    Gap { frame: u32 },
     #[error(
         "a second transaction begins at byte {offset} of the WAL within one hold of the write lock"
     )]
@@ -86,7 +89,9 @@ pub struct WalCapture {
     /// The frames that follow it.
     chain: Vec<Link>,
     /// The commit frame of this hold's transaction.
-    committed: Option<FrameHeader>,
+    pub(super) committed: Option<CommitFrame>,
+    /// How many frames after `base` were begun in this hold, without a gap.
+    pub(super) begun: u32,
     /// Of the WAL as it was at the beginning.
     page_size: Option<u32>,
     /// For one page.
@@ -102,6 +107,7 @@ impl WalCapture {
             base: tip.filter(|tip| tip.frame != 0),
             chain: Vec::new(),
             committed: None,
+            begun: 0,
             body: Vec::new(),
         }
     }
@@ -109,6 +115,14 @@ impl WalCapture {
     /// Where the WAL ends, committed frames and their padding only. `None`: nowhere yet.
     pub fn tip(&self) -> Option<WalTip> {
         self.base
+    }
+
+    /// Whether a wal-index that says that the WAL ends at `live` has more than was seen committed: a
+    /// transaction got by, and its writer believes it committed.
+    pub fn missed(&self, live: Option<WalTip>) -> bool {
+        let Some(live) = live else { return false };
+        let known = self.base.filter(|base| base.salts == live.salts);
+        live.frame > known.map_or(0, |base| base.frame)
     }
 
     /// Whether this hold has had its transaction (Rule 20).
@@ -142,16 +156,23 @@ impl WalCapture {
             return Err(CaptureError::TooFar { offset });
         }
         if let Some(committed) = self.committed {
+            if committed.is_rewritten(&view, &base)? {
+                return Ok(WalEvent::Repeat);
+            }
             if let Some(offset) = first_frame_change(&view, end_of(&base))? {
                 return Err(CaptureError::SecondTransaction { offset });
             }
             return self.write_padding(&view, base, committed);
         }
-        let Some((transaction, committed)) = self.write_frames(&view, base)? else {
-            return Ok(WalEvent::Pass);
+        let transaction = match self.write_frames(&view, base)? {
+            None => self.spilled_commit(&view, base)?,
+            found => found,
         };
+        let Some(transaction) = transaction else { return Ok(WalEvent::Pass) };
         // The same write may carry padding; or a second transaction, which is refused with it.
-        self.write_padding(&view, transaction.tip, committed)?;
+        if let Some(committed) = self.committed {
+            self.write_padding(&view, transaction.tip, committed)?;
+        }
         Ok(WalEvent::CommitPoint(transaction))
     }
 
@@ -169,6 +190,7 @@ impl WalCapture {
             return Err(CaptureError::SecondTransaction { offset: change.unwrap_or_default() });
         }
         self.base = None;
+        self.begun = 0;
         self.chain.clear();
         match header {
             Ok(header) => {
@@ -185,7 +207,7 @@ impl WalCapture {
     }
 
     /// The end of the chain.
-    fn end_of_chain(&self, base: WalTip) -> WalTip {
+    pub(super) fn end_of_chain(&self, base: WalTip) -> WalTip {
         match self.chain.last() {
             Some(link) => WalTip {
                 frame: base.frame.saturating_add(self.chain.len() as u32),
@@ -196,11 +218,15 @@ impl WalCapture {
         }
     }
 
+    pub(super) fn forget_chain(&mut self) {
+        self.chain = Vec::new();
+    }
+
     fn write_frames(
         &mut self,
         view: &View,
         base: WalTip,
-    ) -> Result<Option<(WalTransaction, FrameHeader)>, CaptureError> {
+    ) -> Result<Option<WalTransaction>, CaptureError> {
         if let Some(offset) = first_frame_change(view, end_of(&base))? {
             return Err(CaptureError::Committed { offset });
         }
@@ -216,7 +242,9 @@ impl WalCapture {
         while let Some((header, next)) = self.follow(view, &tip)? {
             tip = next;
             if header.commit != 0 {
-                return Ok(Some((self.commit(base, tip, header), header)));
+                let chain = std::mem::take(&mut self.chain);
+                let pages = chain.iter().map(|link| link.page).chain([header.page]);
+                return Ok(Some(self.commit(base, tip, CommitFrame::of(header), pages)));
             }
             self.chain.push(Link { page: header.page, checksum: header.checksum });
         }
@@ -225,6 +253,16 @@ impl WalCapture {
 
     /// The frame after `tip`, if it is whole and continues the chain. Its page stays in `body`.
     fn follow(
+        &mut self,
+        view: &View,
+        tip: &WalTip,
+    ) -> Result<Option<(FrameHeader, WalTip)>, CaptureError> {
+        let whole = self.whole_frame(view, tip)?;
+        Ok(whole.and_then(|(header, _)| Some((header, tip.follow(&header, &self.body)?))))
+    }
+
+    /// The frame after `tip`, if it is whole and of the same life of the WAL.
+    fn whole_frame(
         &mut self,
         view: &View,
         tip: &WalTip,
@@ -244,13 +282,19 @@ impl WalCapture {
         if !view.fill(at + FRAME_HEADER_SIZE as u64, &mut self.body)? {
             return Ok(None);
         }
-        Ok(tip.follow(&header, &self.body).map(|next| (header, next)))
+        Ok(Some((header, WalTip { frame: number, checksum: header.checksum, ..*tip })))
     }
 
-    fn commit(&mut self, base: WalTip, tip: WalTip, header: FrameHeader) -> WalTransaction {
-        let chain = std::mem::take(&mut self.chain);
-        let numbers = chain.iter().map(|link| link.page).chain([header.page]);
-        let mut latest: Vec<(u32, u32)> = numbers
+    /// `pages`: those of the frames from `base` to `tip`.
+    pub(super) fn commit(
+        &mut self,
+        base: WalTip,
+        tip: WalTip,
+        frame: CommitFrame,
+        pages: impl Iterator<Item = u32>,
+    ) -> WalTransaction {
+        let header = frame.header;
+        let mut latest: Vec<(u32, u32)> = pages
             .zip(base.frame.saturating_add(1)..=tip.frame)
             .filter(|(page, _)| *page <= header.commit && *page != lock_page(tip.page_size))
             .collect();
@@ -258,7 +302,7 @@ impl WalCapture {
         latest.sort_unstable_by_key(|(page, frame)| (*page, std::cmp::Reverse(*frame)));
         latest.dedup_by_key(|(page, _)| *page);
         self.base = Some(tip);
-        self.committed = Some(header);
+        self.committed = Some(frame);
         WalTransaction {
             page_size: tip.page_size,
             pages: header.commit,
@@ -274,17 +318,21 @@ impl WalCapture {
         &mut self,
         view: &View,
         mut tip: WalTip,
-        committed: FrameHeader,
+        committed: CommitFrame,
     ) -> Result<WalEvent, CaptureError> {
         while touches_next(view, &tip) {
             let offset = end_of(&tip);
-            let Some((header, next)) = self.follow(view, &tip)? else {
-                return Ok(WalEvent::Pass);
+            let followed = if committed.spilled_from.is_some() {
+                self.whole_frame(view, &tip)?
+            } else {
+                self.follow(view, &tip)?
             };
+            let Some((header, next)) = followed else { return Ok(WalEvent::Pass) };
             let mut last = vec![0; self.body.len()];
             let last_body = frame_offset(tip.page_size, tip.frame) + FRAME_HEADER_SIZE as u64;
             view.fill(last_body, &mut last)?;
-            let same = (header.page, header.commit) == (committed.page, committed.commit);
+            let same =
+                (header.page, header.commit) == (committed.header.page, committed.header.commit);
             if !same || last != self.body {
                 return Err(CaptureError::SecondTransaction { offset });
             }
@@ -296,7 +344,7 @@ impl WalCapture {
 }
 
 /// Where the next frame begins, in bytes.
-fn end_of(tip: &WalTip) -> u64 {
+pub(super) fn end_of(tip: &WalTip) -> u64 {
     frame_offset(tip.page_size, tip.frame.saturating_add(1))
 }
 

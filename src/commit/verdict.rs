@@ -10,7 +10,7 @@ use std::time::Instant;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::counters::count;
-use super::database::{Database, Later, State};
+use super::database::{Database, EXIT_RECOVER, Later, State};
 use super::door::{Errno, FileKind};
 use super::files::gate_file;
 use super::hold::{Follow, HEIR, Hold, LockOwner, Phase, Withheld};
@@ -274,6 +274,7 @@ impl Database {
         if let Err(error) = self.store.publish_if_needed() {
             self.stop_after_quorum("publishing a committed transaction", &error);
         }
+        self.nothing_got_by(hold);
         if let Phase::Committed { index } = hold.phase {
             state.visible = index;
             later.checkpoint |= self.wants_checkpoint();
@@ -281,6 +282,21 @@ impl Database {
         }
         state.hold = None;
         false
+    }
+
+    /// invisible-until-committed: what the writer put into the wal-index is what was committed. Else it
+    /// believes in a transaction that no other node will ever have; better that it hears of it.
+    fn nothing_got_by(&self, hold: &Hold) {
+        let Follow::Wal(capture) = &hold.follow else { return };
+        let missed = self.store.wal_tip().map(|live| capture.missed(live));
+        if !matches!(missed, Ok(false)) {
+            tracing::error!(
+                database = %self.name, pid = hold.pid, ?missed,
+                "a transaction was made visible here that the cluster has not committed: please report \
+                 this with the program's version of SQLite; stopping, the next start takes it back"
+            );
+            std::process::exit(EXIT_RECOVER);
+        }
     }
 
     fn end_rollback_hold(self: &Arc<Self>, state: &mut State, later: &mut Later) -> bool {

@@ -360,3 +360,38 @@ def test_a_crash_between_many_databases(cluster):
             cluster.check_log(name, [writer])
         for name in names[2:]:
             cluster.same(name)
+
+
+def test_a_savepoint_rolled_back_after_a_spill(cluster, db):
+    """no-lost-ack. SQLite before 3.54 commits such a transaction without the salts and checksums of
+    its frames, so that no recovery would find it. Every node must have it all the same."""
+    cluster.create(
+        db,
+        "PRAGMA journal_mode = wal",
+        "CREATE TABLE t(i INTEGER PRIMARY KEY, x)",
+        "CREATE TABLE done(n)",
+    )
+    node = cluster.followers()[0]
+    with node.client(db) as app:
+        app.run("PRAGMA cache_size = 5")
+        app.run("BEGIN")
+        for _ in range(400):
+            app.run("INSERT INTO t(x) VALUES (hex(randomblob(100)))")
+        app.run("COMMIT")
+        for n in range(12):
+            app.run("BEGIN IMMEDIATE")
+            app.run("SAVEPOINT s")
+            app.run("UPDATE t SET x = lower(x) || i")
+            # Spilled a second time are pages of the last frames only.
+            app.run("UPDATE t SET x = x || 'a' WHERE i > 350")
+            app.run("ROLLBACK TO s")
+            app.run(f"UPDATE t SET x = x || 'b' WHERE i % 40 < {n}")
+            app.run(f"INSERT INTO done VALUES ({n})")
+            app.run("COMMIT")
+            # Another node writes on what it was given.
+            cluster.leader().sql(db, "INSERT INTO t(x) VALUES ('elsewhere')", timeout=10)
+    cluster.same(db)
+    count = "SELECT count(DISTINCT n) FROM done"
+    for each in cluster.nodes:
+        assert each.sql(db, count) == [[12]], each
+        assert each.sql(db, "PRAGMA integrity_check") == [["ok"]], each
