@@ -12,13 +12,16 @@ use std::time::{Duration, Instant};
 use super::cluster_lock::ClusterLock;
 use super::counters::count;
 use super::database::{Database, Later, SHARED_RANGE, State};
-use super::hold::{APPLIER, Phase};
+use super::hold::{APPLIER, Hold, Phase};
 use super::lock;
 use crate::cluster::Payload;
 use crate::core::ports::{ByteRange, LockFile, LockKind};
 use crate::core::{EntryId, Incarnation, Position};
 use crate::sqlite::locks;
 use crate::store::{JournalMode, StoreError};
+
+/// How often it is said that an application keeps a snapshot waiting.
+const TELL: Duration = Duration::from_secs(10);
 
 /// A committed transaction that this node's files do not hold yet.
 #[derive(Clone)]
@@ -57,19 +60,24 @@ impl Database {
         if let Some(hold) = state.hold.as_mut()
             && matches!(hold.phase, Phase::Open)
         {
-            hold.phase = Phase::Doomed;
-            count(&self.shared.counters.doomed);
-            tracing::warn!(
-                database = %self.name, pid = hold.pid,
-                "another node committed while this application held the write lock; its \
-                 transaction will fail and can be repeated"
-            );
+            self.doom_open(hold);
         }
         state.queue.push_back(queued.clone());
         later.pump = !state.pumping;
         drop(state);
         later.run(self);
         true
+    }
+
+    /// Rule 1: what it wrote will not be accepted, and nothing is applied beneath it.
+    pub(super) fn doom_open(&self, hold: &mut Hold) {
+        hold.phase = Phase::Doomed;
+        count(&self.shared.counters.doomed);
+        tracing::warn!(
+            database = %self.name, pid = hold.pid,
+            "another node committed while this application held the write lock; its \
+             transaction will fail and can be repeated"
+        );
     }
 
     /// Applies what is queued, if nobody is in the way. One thread at a time; whoever is in the way
@@ -205,20 +213,25 @@ impl Database {
         }
     }
 
-    /// Takes the daemon's write lock for a snapshot, waiting for applications to let go of theirs.
-    pub(super) fn hold_to_apply(&self, patience: Duration) -> Result<Installing, StoreError> {
-        let deadline = Instant::now() + patience;
+    /// Takes the daemon's write lock for a snapshot, as soon as applications let go of theirs. However
+    /// long they take: readers go on meanwhile, and the node is not ready.
+    pub(super) fn hold_to_apply(&self) -> Installing {
+        let mut told = Instant::now();
         loop {
-            {
+            let pid = {
                 let mut state = lock(&self.state);
                 if !state.pumping && state.hold.is_none() && self.take_apply_locks(&mut state) {
                     state.pumping = true;
-                    return Ok(Installing { serving: state.serving });
+                    return Installing { serving: state.serving };
                 }
-            }
-            if Instant::now() >= deadline {
-                let what = "an application holds the write lock that a snapshot needs";
-                return Err(StoreError::Busy { name: self.name.clone(), what });
+                state.hold.as_ref().map(|hold| hold.pid)
+            };
+            if told.elapsed() >= TELL {
+                told = Instant::now();
+                tracing::warn!(
+                    database = %self.name, pid,
+                    "this node cannot catch up: an application keeps the database's lock; end it"
+                );
             }
             std::thread::sleep(Duration::from_millis(10));
         }

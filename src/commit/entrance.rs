@@ -5,10 +5,46 @@ use std::sync::Arc;
 
 use super::database::Database;
 use super::door::{Conflict, DatabaseFiles, Errno, FileKind, Handle, LockRequest, Owner, Reply};
+use super::hold::LockOwner;
 use super::lock;
-use crate::core::ports::{ByteRange, KernelCache, LockKind};
+use crate::core::ports::{ByteRange, KernelCache, LockFile, LockKind};
 use crate::core::{DatabaseName, Position};
 use crate::store::JournalMode;
+
+impl Database {
+    /// The mount is gone: no application has anything open any more, though the kernel did not say so
+    /// of each, as it does when files are closed.
+    pub fn everybody_left(self: &Arc<Self>) {
+        let owners: Vec<_> = {
+            let mut state = lock(&self.state);
+            state.open.clear();
+            [LockFile::Database, LockFile::Shm]
+                .into_iter()
+                .flat_map(|file| state.table(file).locks().map(move |held| (file, held.owner)))
+                .filter_map(|(file, owner)| match owner {
+                    LockOwner::App(owner) => Some((file, owner)),
+                    LockOwner::Daemon(_) => None,
+                })
+                .collect()
+        };
+        for (file, owner) in owners {
+            self.unlock_all(file, Handle(0), owner);
+        }
+    }
+
+    fn unlock_all(self: &Arc<Self>, file: LockFile, handle: Handle, owner: Owner) {
+        let request = LockRequest {
+            handle,
+            owner,
+            pid: 0,
+            file,
+            range: ByteRange { start: 0, end: u64::MAX },
+            kind: LockKind::Unlock,
+            wait: false,
+        };
+        self.lock_request(request, Box::new(|_| ()));
+    }
+}
 
 impl DatabaseFiles for Database {
     fn name(&self) -> DatabaseName {
@@ -66,16 +102,7 @@ impl DatabaseFiles for Database {
         if let Some(lockers) = lock(&self.state).open.get_mut(&handle) {
             lockers.retain(|locker| *locker != owner);
         }
-        let request = LockRequest {
-            handle,
-            owner,
-            pid: 0,
-            file,
-            range: ByteRange { start: 0, end: u64::MAX },
-            kind: LockKind::Unlock,
-            wait: false,
-        };
-        me.lock_request(request, Box::new(|_| ()));
+        me.unlock_all(file, handle, owner);
     }
 
     fn read(

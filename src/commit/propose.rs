@@ -222,6 +222,11 @@ impl Proposer {
         }
     }
 
+    /// Those that wait for a verdict, each with its database.
+    pub fn open(&self) -> Vec<(TransactionId, Option<DatabaseName>)> {
+        lock(&self.waiting).iter().map(|(id, waiting)| (*id, waiting.database.clone())).collect()
+    }
+
     /// How many wait for a verdict now.
     pub fn in_flight(&self) -> usize {
         lock(&self.waiting).len()

@@ -10,14 +10,15 @@ use std::time::{Duration, Instant, SystemTime};
 use super::counters::count;
 use super::database::Database;
 use super::databases::{AllDatabases, serve_when_ready};
+use super::hold::Phase;
 use super::lock;
 use super::transaction::wall_ms;
-use crate::cluster::State;
-use crate::core::{DatabaseName, EntryId, Incarnation};
+use crate::cluster::{Refusal, State, Verdict};
+use crate::core::{DatabaseName, EntryId, Incarnation, Position};
 use crate::raft::{Applied, IncomingDatabase, Replica, SnapshotDatabase};
 use crate::store::StoreError;
 
-/// How long a snapshot waits for a database that an application keeps busy.
+/// How long a snapshot that is sent, or a purge, waits for a database that an application keeps busy.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Between two looks at it.
@@ -35,18 +36,10 @@ impl Replica for AllDatabases {
     /// Rule 11, for every database; the log may be purged up to there afterwards.
     fn make_durable(&self, up_to: EntryId) -> io::Result<()> {
         for database in self.all() {
-            // A lost one has nothing to keep: the next start finds it missing again.
-            if database.is_nowhere_else() || database.is_lost() {
-                continue;
-            }
             wait_until(&database, PATIENCE, "to show all that is to be made durable", || {
                 database.shows(up_to.index)
             })?;
-            match database.make_durable(up_to) {
-                // Deleted meanwhile: there is nothing to keep.
-                Err(_) if database.is_deleted() => {}
-                done => done.map_err(not_yet)?,
-            }
+            durable(&database, up_to).map_err(not_yet)?;
         }
         Ok(())
     }
@@ -83,6 +76,7 @@ impl Replica for AllDatabases {
         databases: &mut dyn Iterator<Item = io::Result<IncomingDatabase>>,
     ) -> io::Result<()> {
         count(&self.shared().counters.snapshots_received);
+        self.decide_by(state);
         for incoming in databases {
             self.install(state, incoming?).map_err(io::Error::other)?;
         }
@@ -95,11 +89,48 @@ impl Replica for AllDatabases {
             }
         }
         self.replica_is_at(state);
-        self.make_durable(state.applied())
+        for database in self.all() {
+            // An application that keeps it from showing what it committed is waited for.
+            loop {
+                let busy = match durable(&database, state.applied()) {
+                    Ok(()) => !database.shows(state.applied().index),
+                    Err(StoreError::Busy { .. } | StoreError::Unpublished { .. }) => true,
+                    Err(error) => return Err(io::Error::other(error)),
+                };
+                if !busy {
+                    break;
+                }
+                std::thread::sleep(LOOK);
+            }
+        }
+        Ok(())
     }
 }
 
 impl AllDatabases {
+    /// What this node waits to hear of its own transactions will not come from the log any more: the
+    /// snapshot says it (Rule 5), before the databases are waited for that they keep.
+    fn decide_by(&self, state: &State) {
+        for (id, name) in self.shared().proposer.open() {
+            let judged = state.verdict(id);
+            let now = name.as_ref().and_then(|name| state.database(name));
+            let hopeless = || {
+                let database = self.find(name.as_ref()?)?;
+                // On another base than the present one it can only be refused: TXIDs never go back.
+                let base = database.committing_on()?;
+                (now.map(|now| now.position) != Some(base))
+                    .then_some(Verdict::Refused(Refusal::Base))
+            };
+            if let Some(verdict) = judged.or_else(hopeless) {
+                self.shared().proposer.decide(id, verdict, state.applied());
+            }
+        }
+        for database in self.all() {
+            let position = state.database(&database.name).map(|now| now.position);
+            database.doom_unless_on(position);
+        }
+    }
+
     fn install(&self, state: &State, incoming: IncomingDatabase) -> Result<(), StoreError> {
         let mut database = self.made(&incoming.name)?;
         match database.incarnation() {
@@ -109,6 +140,11 @@ impl AllDatabases {
                 database = self.made(&incoming.name)?;
             }
             _ => {}
+        }
+        let position = state.database(&incoming.name).map(|now| now.position);
+        if position.is_some_and(|position| database.is_at(position, incoming.incarnation)) {
+            // What is here is what comes. A transaction made on it may be under way.
+            return Ok(());
         }
         self.install_one(&database, incoming, state.applied().term)?;
         self.announce(&database.name);
@@ -169,6 +205,33 @@ impl AllDatabases {
 }
 
 impl Database {
+    /// The base of the transaction that waits for its verdict, or whose outcome is open.
+    fn committing_on(&self) -> Option<Position> {
+        let state = lock(&self.state);
+        state.hold.as_ref().filter(|hold| hold.must_outlive_owner()).map(|hold| hold.base)
+    }
+
+    /// Rule 1: a write lock that was held while others committed is lost.
+    fn doom_unless_on(&self, position: Option<Position>) {
+        let mut state = lock(&self.state);
+        if let Some(hold) = state.hold.as_mut()
+            && matches!(hold.phase, Phase::Open)
+            && position.is_some_and(|position| position != hold.base)
+        {
+            self.doom_open(hold);
+        }
+    }
+
+    /// Whether the files hold the database in this life, at this position, and nothing is to come.
+    fn is_at(&self, position: Position, incarnation: Incarnation) -> bool {
+        let state = lock(&self.state);
+        state.lost.is_none()
+            && !state.pumping
+            && state.queue.is_empty()
+            && state.incarnation == Some(incarnation)
+            && self.store().head() == position
+    }
+
     /// Puts a whole database in this one's place, beneath open applications if there are any.
     fn install(
         self: &Arc<Self>,
@@ -177,7 +240,7 @@ impl Database {
     ) -> Result<(), StoreError> {
         let IncomingDatabase { incarnation, index, reader, .. } = incoming;
         let reader = io::BufReader::with_capacity(1 << 20, reader);
-        let held = self.hold_to_apply(PATIENCE)?;
+        let held = self.hold_to_apply();
         let already = {
             let state = lock(&self.state);
             state.lost.is_none()
@@ -194,6 +257,19 @@ impl Database {
         }
         self.installed(held, incarnation, entry);
         Ok(())
+    }
+}
+
+/// Rule 11, for one database.
+fn durable(database: &Database, up_to: EntryId) -> Result<(), StoreError> {
+    // A lost one has nothing to keep: the next start finds it missing again.
+    if database.is_nowhere_else() || database.is_lost() {
+        return Ok(());
+    }
+    match database.make_durable(up_to) {
+        // Deleted meanwhile: there is nothing to keep.
+        Err(_) if database.is_deleted() => Ok(()),
+        done => done,
     }
 }
 

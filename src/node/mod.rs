@@ -159,6 +159,9 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     hand_over(&parts).await;
     serving.stop(API_GRACE).await;
     let unmounted = blocking(move || mount.stop()).await?;
+    for database in parts.databases.all() {
+        database.everybody_left();
+    }
     shut_down(parts).await;
     outcome.and(unmounted.map_err(NodeError::from))
 }

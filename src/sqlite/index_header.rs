@@ -20,11 +20,14 @@ const BACKFILL_ATTEMPTED: usize = 32;
 /// The only version of the wal-index there is.
 const VERSION: u32 = 3_007_000;
 
+/// A version that there will never be.
+const CLOSED: u32 = u32::MAX;
+
 /// A read mark that no reader uses.
 pub const READ_MARK_NOT_USED: u32 = u32::MAX;
 
 /// One copy of the header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct IndexHeader {
     /// Raised by every transaction (`iChange`): readers see by it that their cache is stale.
     pub change: u32,
@@ -126,6 +129,19 @@ impl IndexHeader {
             salts,
         })
     }
+}
+
+/// Both copies of a header that closes a wal-index for good: whole, and of a version that no SQLite
+/// knows. Whoever still has it mapped is told SQLITE_CANTOPEN when it next begins to read
+/// (`walIndexReadHdr`), without asking for a lock.
+#[must_use]
+pub fn closed() -> Vec<u8> {
+    let mut words = IndexHeader::default().encode();
+    words[0] = CLOSED;
+    let (s0, s1) = words_checksum(&words);
+    words[CHECKED_WORDS] = s0;
+    words[CHECKED_WORDS + 1] = s1;
+    words.iter().chain(&words).flat_map(|word| word.to_ne_bytes()).collect()
 }
 
 /// The checksum of the words that it covers, in the machine's own byte order.

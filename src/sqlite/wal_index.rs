@@ -6,8 +6,8 @@
 //! place of the first 34 page numbers.
 
 pub use super::index_header::{
-    checkpoint_info, initialise, read_header, repair_header, set_backfill, set_backfill_attempted,
-    set_read_mark, write_header,
+    checkpoint_info, closed, initialise, read_header, repair_header, set_backfill,
+    set_backfill_attempted, set_read_mark, write_header,
 };
 
 /// Bytes of a region.

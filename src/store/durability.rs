@@ -4,15 +4,21 @@ use std::fs;
 use std::io::{BufReader, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::database::{Database, JournalMode, Mark, remove_if_there};
 use super::durable;
 use super::error::{StoreError, io_at};
+use super::shm::View;
 use super::snapshot::Source;
 use super::vfs::{self, CheckpointMode, Checkpointed};
 use crate::core::{Checksum, EntryId, Txid};
 use crate::ltx::{Decoder, Encoder, Header, WalSpan, lock_page};
-use crate::sqlite::wal_index;
+use crate::sqlite::IndexHeader;
+use crate::sqlite::wal_index::{self, IndexError};
+
+/// How long a writer may be between the two copies of the wal-index header, before it is taken for frozen.
+const BETWEEN_COPIES: Duration = Duration::from_millis(20);
 
 impl Database {
     /// Copies frames of the WAL into the database file, by the bundled SQLite, with locks taken in
@@ -29,7 +35,7 @@ impl Database {
         mode: CheckpointMode,
     ) -> Result<Checkpointed, StoreError> {
         let view = self.view()?;
-        let live = self.live_header(&view)?;
+        let live = self.settled_header(&view)?;
         if self.journal_mode()? != JournalMode::Wal || live.max_frame == 0 {
             return Ok(Checkpointed { frames: 0, backfilled: 0, busy: false });
         }
@@ -38,6 +44,22 @@ impl Database {
             what: "a checkpoint",
             source,
         })
+    }
+
+    /// The live header, for who does not hold byte 120: a writer may be between its two copies. It may
+    /// also have been frozen or have died there: that is for the release of byte 120 to repair.
+    fn settled_header(&self, view: &View) -> Result<IndexHeader, StoreError> {
+        let deadline = Instant::now() + BETWEEN_COPIES;
+        loop {
+            match wal_index::read_header(view) {
+                Err(IndexError::HeaderCopiesDiffer | IndexError::HeaderChecksum) => {}
+                read => return read.map_err(|e| self.index(e)),
+            }
+            if Instant::now() >= deadline {
+                return Err(self.busy("a writer is between the two headers of the wal-index"));
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Makes durable all that entries up to `up_to` did to this database, so that the log may be
@@ -106,7 +128,7 @@ impl Database {
         let Some(tip) = mark.tip else { return Ok(true) };
         let view = self.view()?;
         let info = wal_index::checkpoint_info(&view).map_err(|e| self.index(e))?;
-        let live = self.live_header(&view)?;
+        let live = self.settled_header(&view)?;
         Ok(live.salts != tip.salts || info.backfill >= tip.frame)
     }
 

@@ -17,6 +17,7 @@ use super::database::{Database, remove_if_there};
 use super::durable;
 use super::error::{StoreError, io_at};
 use super::record::Record;
+use super::shm;
 use crate::core::DatabaseName;
 
 /// Bytes of a database's name that go into the name of a folder set aside.
@@ -225,6 +226,9 @@ fn discard(folder: &Path) -> Result<u64, StoreError> {
         let shm = number(path.file_name(), "shm-");
         generation = generation.max(shm.unwrap_or(0));
         let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        if shm.is_some() {
+            shm::close(&path).map_err(io_at("closing", &path))?;
+        }
         if shm.is_some() || matches!(name, "wal" | "journal" | "overlay" | "record.new") {
             remove_if_there(&path).map_err(io_at("discarding", &path))?;
         }

@@ -17,7 +17,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::sqlite::IndexMemory;
-use crate::sqlite::wal_index::{REGION_SIZE, SLOTS, slot_offset};
+use crate::sqlite::wal_index::{self, REGION_SIZE, SLOTS, slot_offset};
 
 /// 32-bit words of a region.
 const WORDS: usize = REGION_SIZE / 4;
@@ -114,6 +114,19 @@ impl Mapped {
         }
         Ok(())
     }
+}
+
+/// Closes the wal-index of an earlier life of the daemon, which applications may still have mapped: the
+/// mount beneath them is dead, and a connection that was reading when it died would go on for ever with
+/// what it saw then, and be told that the database is busy when it writes (readers-go-on).
+pub(super) fn close(path: &Path) -> io::Result<()> {
+    let file = File::options().write(true).open(path)?;
+    // Never made longer or shorter: it is mapped.
+    let header = wal_index::closed();
+    if file.metadata()?.len() >= header.len() as u64 {
+        file.write_all_at(&header, 0)?;
+    }
+    Ok(())
 }
 
 /// Makes a file longer, with its space secured.
