@@ -42,14 +42,21 @@ impl Database {
     }
 
     fn checkpoint_failed(&self, error: &StoreError) {
-        tracing::warn!(database = %self.name, %error, "checkpoint failed");
+        if matches!(error, StoreError::Busy { .. }) {
+            tracing::debug!(database = %self.name, %error, "no checkpoint this time");
+        } else {
+            tracing::warn!(database = %self.name, %error, "checkpoint failed");
+        }
     }
 
     fn checkpoint_locked(&self) -> Result<(), StoreError> {
         if self.mode() != JournalMode::Wal {
             return Ok(());
         }
-        self.store.checkpoint(CheckpointMode::Passive)?;
+        if self.store.checkpoint(CheckpointMode::Passive)?.busy {
+            let what = "an application holds a lock that a checkpoint needs to begin";
+            return Err(StoreError::Busy { name: self.name.clone(), what });
+        }
         count(&self.shared.counters.checkpoints);
         let sizes = self.store.sizes()?;
         self.tried_frames.store(sizes.frames, Ordering::Release);
@@ -128,7 +135,11 @@ impl Database {
     /// Everything up to the entry `up_to` is in the database file, synced, and recorded.
     pub fn make_durable(&self, up_to: EntryId) -> Result<(), StoreError> {
         let _one = lock(&self.checkpointing);
-        self.checkpoint_locked()?;
+        match self.checkpoint_locked() {
+            // An application that is frozen with a lock stops no purge: the pages are written beside.
+            Err(StoreError::Busy { .. }) => {}
+            done => done?,
+        }
         self.store.make_durable(up_to, PINNED_CAP)
     }
 

@@ -20,6 +20,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::os::unix::fs::FileExt;
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use rusqlite::ffi;
 use rusqlite::{Connection, OpenFlags};
@@ -36,6 +37,11 @@ const NAME: &CStr = c"litefs-py-store";
 /// More written ranges than this are taken for one.
 const MAX_RANGES: usize = 4096;
 
+/// So long a checkpoint tries to begin. SQLite would try for ten seconds; but what is in its way may be
+/// a thread that waits for this very checkpoint: SQLite asks for one with the process's mutex of the
+/// shm held, without which no other thread gives a lock back (bounded-answer).
+const PATIENCE: Duration = Duration::from_millis(50);
+
 /// What one connection works on.
 struct Target {
     database: Arc<Database>,
@@ -43,6 +49,7 @@ struct Target {
     cache: Arc<dyn KernelCache>,
     /// Its own in the daemon's lock table.
     slot: u64,
+    since: Instant,
     inner: Mutex<Inner>,
 }
 
@@ -56,6 +63,10 @@ struct Inner {
     highest: Option<(u64, Vec<u8>)>,
     /// Rule 10: the log's mark covers all that this checkpoint copies.
     marked: bool,
+    /// It has its snapshot: a lock that is refused from now on is not waited for.
+    begun: bool,
+    /// It did not get one within [`PATIENCE`].
+    gave_up: bool,
 }
 
 /// Open connections' targets, by the name that their files are opened by.
@@ -95,20 +106,21 @@ pub(super) fn checkpoint(
     register()?;
     let slot = new_slot();
     let name = format!("litefs-py-{slot}");
-    let target = Target {
+    let target = Arc::new(Target {
         database: database.clone(),
         locks: database.locks(),
         cache: database.cache(),
         slot,
+        since: Instant::now(),
         inner: Mutex::default(),
-    };
-    targets().insert(name.clone(), Arc::new(target));
-    let result = run(&name, mode);
+    });
+    targets().insert(name.clone(), target.clone());
+    let result = run(&name, mode, &target);
     targets().remove(&name);
     result
 }
 
-fn run(name: &str, mode: CheckpointMode) -> Result<Checkpointed, rusqlite::Error> {
+fn run(name: &str, mode: CheckpointMode, target: &Target) -> Result<Checkpointed, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags_and_vfs(name, flags, NAME)?;
     connection.busy_timeout(std::time::Duration::ZERO)?;
@@ -117,11 +129,15 @@ fn run(name: &str, mode: CheckpointMode) -> Result<Checkpointed, rusqlite::Error
     connection.set_db_config(no_checkpoint, true)?;
     // Reads page 1, and by that opens the WAL; the schema, which may be odd, is not parsed.
     match connection.query_row("PRAGMA schema_version", [], |_| Ok(())) {
-        Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
+        Err(e)
+            if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+                || target.inner().gave_up =>
+        {
             return Ok(Checkpointed { frames: 0, backfilled: 0, busy: true });
         }
         read => read?,
     }
+    target.inner().begun = true;
     let mode = match mode {
         CheckpointMode::Passive => ffi::SQLITE_CHECKPOINT_PASSIVE,
         CheckpointMode::Restart => ffi::SQLITE_CHECKPOINT_RESTART,
@@ -245,6 +261,13 @@ impl Target {
     fn lock(&self, file: LockFile, start: u64, len: u64, kind: LockKind) -> bool {
         let range = ByteRange { start, end: start + len.saturating_sub(1) };
         self.locks.lock(self.slot, file, range, kind)
+    }
+
+    /// What a lock that is refused is answered with: SQLite tries again after BUSY.
+    fn refused(&self) -> c_int {
+        let mut inner = self.inner();
+        inner.gave_up |= !inner.begun && self.since.elapsed() > PATIENCE;
+        if inner.gave_up { ffi::SQLITE_IOERR_SHMLOCK } else { ffi::SQLITE_BUSY }
     }
 
     /// Rule 16: the kernel learns how long the file is now, and drops what was written from its
@@ -554,9 +577,9 @@ unsafe extern "C" fn shm_lock(
     let start = WRITE + offset;
     if kind == LockKind::Exclusive && (start..start + n).contains(&RECOVER) {
         // Rule 3: a checkpoint does not repair the wal-index from what the WAL file holds.
-        return ffi::SQLITE_BUSY;
+        return target.refused();
     }
-    if target.lock(LockFile::Shm, start, n, kind) { ffi::SQLITE_OK } else { ffi::SQLITE_BUSY }
+    if target.lock(LockFile::Shm, start, n, kind) { ffi::SQLITE_OK } else { target.refused() }
 }
 
 unsafe extern "C" fn shm_barrier(_: *mut ffi::sqlite3_file) {

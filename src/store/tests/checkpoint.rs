@@ -53,6 +53,29 @@ fn a_reader_of_the_file_stops_the_checkpoint() {
     assert_eq!(reader.run("SELECT count(*) FROM t"), "1");
 }
 
+/// bounded-answer: an application's thread has a read mark's lock to itself, to set it, and cannot give
+/// it back before the checkpoint is answered that another of its threads asked for; or it is frozen.
+/// SQLite alone would try for ten seconds, and then fail. The entries are made durable all the same.
+#[test]
+fn a_checkpoint_that_cannot_begin_gives_up_soon() {
+    let mut origin = Origin::new(4096, true);
+    let mut node = Node::from(&origin.run("CREATE TABLE t(v)"));
+    let last = origin.run("INSERT INTO t VALUES(1)");
+    node.append(&last).unwrap();
+    let marks =
+        ByteRange { start: locks::READ0 + 1, end: locks::READ0 + locks::READERS as u64 - 1 };
+    assert!(node.database.locks().lock(WRITER, LockFile::Shm, marks, LockKind::Exclusive));
+    let began = std::time::Instant::now();
+    let done = node.database.checkpoint(CheckpointMode::Passive).unwrap();
+    assert!(done.busy);
+    node.database.make_durable(entry(2), 1 << 30).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    node.database.locks().lock(WRITER, LockFile::Shm, marks, LockKind::Unlock);
+    let done = node.database.checkpoint(CheckpointMode::Passive).unwrap();
+    assert_eq!((done.busy, done.frames), (false, done.backfilled));
+    node.check_file(&origin.image);
+}
+
 /// What was backfilled when each range was invalidated.
 struct Watch {
     database: Weak<Database>,
