@@ -1,0 +1,59 @@
+"""SQLite's speedtest1 through the mount: the same answers to thousands of queries, and the same rows.
+
+one-history, converges. With --verify it hashes all that its queries return; afterwards the database
+has to hold the same on all nodes, and the same as the one on the plain file system.
+"""
+
+import re
+
+import pytest
+from conftest import SLOW, run_in, same_everywhere
+
+SIZE = "25" if SLOW else "2"
+
+# Name, journal mode, options; the rtree has to be last, since it is drawn at random.
+CASES = [
+    ("wal", "wal", []),
+    ("mapped", "wal", ["--mmap", "100000000"]),
+    ("delete", "delete", []),
+]
+MORE = [
+    ("autovacuum", "wal", ["--autovacuum"]),
+    ("small-pages", "wal", ["--pagesize", "512"]),
+    ("large-pages", "wal", ["--pagesize", "65536"]),
+    ("small-cache", "wal", ["--cachesize", "20"]),
+    ("without-rowid", "wal", ["--without-rowid"]),
+    ("utf16", "wal", ["--utf16be"]),
+    ("reprepare", "wal", ["--reprepare", "--shrink-memory"]),
+    ("truncate", "truncate", []),
+    ("persist", "persist", ["--incrvacuum"]),
+    ("mapped-delete", "delete", ["--mmap", "100000000", "--cachesize", "20"]),
+]
+SETS = "main,orm,trigger,cte,fp"
+
+
+@pytest.mark.parametrize("case", CASES + MORE if SLOW else CASES, ids=lambda case: case[0])
+def test_the_same_answers(cluster_for, sqlite, case, tmp_path):
+    name, journal, options = case
+    cluster = cluster_for(journal)
+    db = f"speed-{sqlite.name}-{name}.db"
+
+    def run(path):
+        arguments = ["--size", SIZE, "--verify", "--testset", SETS, "--journal", journal, *options]
+        done = run_in(
+            path.parent, sqlite.program("speedtest1"), *arguments, path.name, deadline=400
+        )
+        assert done.code == 0, done.output
+        assert sqlite.number in done.output
+        return done
+
+    plain, mount = tmp_path / db, cluster.followers()[0].mount / db
+    expected, found = run(plain), run(mount)
+    assert without_times(found) == without_times(expected)
+    assert found.line("Verification Hash") == expected.line("Verification Hash")
+    same_everywhere(cluster, db, plain)
+    mount.unlink()
+
+
+def without_times(done):
+    return [re.sub(r"\.*\s+[\d.]+s$", "", line) for line in done.output.splitlines()]
