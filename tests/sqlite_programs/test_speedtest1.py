@@ -11,7 +11,7 @@ from conftest import SLOW, run_in, same_everywhere
 
 SIZE = "25" if SLOW else "2"
 
-# Name, journal mode, options; the rtree has to be last, since it is drawn at random.
+# Name, journal mode, options.
 CASES = [
     ("wal", "wal", []),
     ("mapped", "wal", ["--mmap", "100000000"]),
@@ -29,7 +29,9 @@ MORE = [
     ("persist", "persist", ["--incrvacuum"]),
     ("mapped-delete", "delete", ["--mmap", "100000000", "--cachesize", "20"]),
 ]
-SETS = "main,orm,trigger,cte,fp"
+# Of its test sets, one after the other: together, and "trigger" by itself, it stumbles
+# over its own tables, on any file system.
+SETS = ["main", "orm", "fp", "cte"]
 
 
 @pytest.mark.parametrize("case", CASES + MORE if SLOW else CASES, ids=lambda case: case[0])
@@ -38,8 +40,8 @@ def test_the_same_answers(cluster_for, sqlite, case, tmp_path):
     cluster = cluster_for(journal)
     db = f"speed-{sqlite.name}-{name}.db"
 
-    def run(path):
-        arguments = ["--size", SIZE, "--verify", "--testset", SETS, "--journal", journal, *options]
+    def run(path, which):
+        arguments = ["--size", SIZE, "--verify", "--testset", which, "--journal", journal, *options]
         done = run_in(
             path.parent, sqlite.program("speedtest1"), *arguments, path.name, deadline=400
         )
@@ -48,10 +50,11 @@ def test_the_same_answers(cluster_for, sqlite, case, tmp_path):
         return done
 
     plain, mount = tmp_path / db, cluster.followers()[0].mount / db
-    expected, found = run(plain), run(mount)
-    assert without_times(found) == without_times(expected)
-    assert found.line("Verification Hash") == expected.line("Verification Hash")
-    same_everywhere(cluster, db, plain)
+    for which in SETS if SLOW or name == "wal" else SETS[:1]:
+        expected, found = run(plain, which), run(mount, which)
+        assert without_times(found) == without_times(expected)
+        assert found.line("Verification Hash") == expected.line("Verification Hash")
+        same_everywhere(cluster, db, plain)
     mount.unlink()
 
 

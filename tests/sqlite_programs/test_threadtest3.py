@@ -1,8 +1,8 @@
 """SQLite's threadtest3 through the mount: many threads of one process on one database.
 
 Its tests are for torn reads, starved checkpoints, lost schema changes, and the WAL's end under open
-readers. As on the plain file system: no errors; and a part of its time takes about that part
-(bounded-answer: a thread that waits for another's lock does not wait for the daemon beside).
+readers. As on the plain file system: no errors. And no checkpoint of the daemon's runs into a lock for so long
+that SQLite gives it up as a broken protocol, which takes it ten seconds (bounded-answer).
 """
 
 import re
@@ -13,6 +13,8 @@ from conftest import SLOW, VERSIONS, run_in, same_everywhere
 
 # Of the times in threadtest3: 1 to 60 seconds each.
 PERCENT = 60 if SLOW else 5
+# These need some time to get to what they are about, on a busy machine too.
+AT_LEAST = {"checkpoint_starvation_1": 40}
 
 # Test: seconds it takes in full.
 TESTS = {
@@ -44,8 +46,7 @@ REFUSED = {
         "one of its threads changes from WAL to DELETE, which is refused; the others did their work",
     ),
 }
-# What a step of a test may take beyond its time: opening, an integrity check, closing.
-ROOM = 5.0
+IN_THE_LONG_ROUND = {"walthread5": "it fills 64 MB; slow: only with LITEFS_PY_SLOW=1"}
 
 CASES = (
     [(test, version) for version in VERSIONS for test in TESTS]
@@ -56,12 +57,15 @@ CASES = (
 
 @pytest.mark.parametrize("test,version", CASES, ids=lambda part: part)
 def test_without_errors(cluster_for, versions, measured, test, version, tmp_path):
+    if test in IN_THE_LONG_ROUND and not SLOW:
+        pytest.skip(IN_THE_LONG_ROUND[test])
     cluster = cluster_for("wal")
     program = versions[version].program("threadtest3")
 
     def run(folder):
         began = time.monotonic()
-        done = run_in(folder, program, test, PERCENT=str(PERCENT))
+        percent = max(PERCENT, AT_LEAST.get(test, 0))
+        done = run_in(folder, program, test, PERCENT=str(percent), deadline=300)
         return done, time.monotonic() - began
 
     plain, seconds = run(tmp_path)
@@ -73,11 +77,11 @@ def test_without_errors(cluster_for, versions, measured, test, version, tmp_path
     )
     for db in [name for name in cluster.leader().databases() if name.startswith("test")]:
         same_everywhere(cluster, db)
+    for node in cluster.nodes:
+        assert "locking protocol" not in node.log(), f"{node} gave up a checkpoint"
     errors = [line for line in done.output.splitlines() if line.startswith("Error: ")]
     if test in REFUSED:
         expected, why = REFUSED[test]
         assert len(errors) == 1 and re.fullmatch(expected, errors[0]), done.output[-5000:]
         pytest.skip(why)
     assert done.code == 0 and not errors, done.output[-5000:]
-    room = max(ROOM, TESTS[test] * PERCENT / 100)
-    assert longer < 2 * seconds + room, f"{longer:.1f} s, and {seconds:.1f} s on the plain files"
