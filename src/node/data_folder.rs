@@ -65,7 +65,7 @@ impl DataFolder {
     /// It is in use, unreadable, or of a newer format.
     pub fn open(path: &Path, cluster: &str, node: u64) -> Result<Self, DataFolderError> {
         let failed = |what| move |source| DataFolderError::Io { what, path: path.into(), source };
-        fs::create_dir_all(path).map_err(failed("make"))?;
+        durable::make_folder(path).map_err(failed("make"))?;
         let lock = File::create(path.join("lock")).map_err(failed("lock"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| DataFolderError::InUse(path.into()))?;
@@ -74,7 +74,7 @@ impl DataFolder {
             Some(found) if found.format > FORMAT => {
                 return Err(DataFolderError::Newer { path: path.into(), found: found.format });
             }
-            Some(found) if found == wanted => {}
+            Some(found) if found == wanted => put_back(path, &found).map_err(failed("mend"))?,
             Some(found) => {
                 set_aside(path, &found).map_err(failed("set aside"))?;
                 write_identity(path, &wanted).map_err(failed("write the identity of"))?;
@@ -82,7 +82,7 @@ impl DataFolder {
             None => write_identity(path, &wanted).map_err(failed("write the identity of"))?,
         }
         for part in ["raft", "staged", "dbs", "aside"] {
-            fs::create_dir_all(path.join(part)).map_err(failed("make a part of"))?;
+            durable::make_folder(&path.join(part)).map_err(failed("make a part of"))?;
         }
         let boot = next_boot(path).map_err(failed("count the start in"))?;
         Ok(Self { path: path.into(), boot, _lock: lock })
@@ -118,25 +118,60 @@ fn write_identity(path: &Path, identity: &Identity) -> io::Result<()> {
     durable::write(&path.join("identity"), &bytes)
 }
 
+/// Where this node's history is being set aside, if that was begun and did not end.
+fn unfinished(path: &Path, found: &Identity) -> io::Result<Option<PathBuf>> {
+    let begin = format!("{}-{}-", found.cluster, found.node);
+    let listing = match fs::read_dir(path.join("aside")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        listing => listing?,
+    };
+    for entry in listing {
+        let aside = entry?;
+        let seconds = aside.file_name().to_string_lossy().strip_prefix(&begin).map(str::to_owned);
+        let is_one = seconds.is_some_and(|rest| rest.parse::<u64>().is_ok());
+        if is_one && !aside.path().join("identity").exists() {
+            return Ok(Some(aside.path()));
+        }
+    }
+    Ok(None)
+}
+
 /// Moves another node's history out of the way, into a folder named after it and the hour.
 fn set_aside(path: &Path, found: &Identity) -> io::Result<()> {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let name = format!("{}-{}-{seconds}", found.cluster, found.node);
-    let aside = path.join("aside").join(name);
-    fs::create_dir_all(&aside)?;
-    // The identity goes last: until then the folder is still the other node's.
+    let aside = unfinished(path, found)?.unwrap_or_else(|| path.join("aside").join(name));
+    durable::make_folder(&aside)?;
+    // The identity goes last: until then the folder is still the other node's, also after a power
+    // loss, so that each is synced before the next.
     for part in HISTORY.iter().rev() {
-        let from = path.join(part);
-        if from.exists() {
-            fs::rename(&from, aside.join(part))?;
-        }
+        move_part(part, path, &aside)?;
     }
-    durable::sync_folder(&aside)?;
-    durable::sync_folder(path)?;
     tracing::warn!(
         cluster = found.cluster, node = found.node, kept = %aside.display(),
         "the data folder is another node's; set aside, and begun anew"
     );
+    Ok(())
+}
+
+/// A history that was to be set aside is this node's after all: half of it would be worse than none, for
+/// a node that forgot what it acknowledged goes on as if it had not (no-lost-ack).
+fn put_back(path: &Path, found: &Identity) -> io::Result<()> {
+    let Some(aside) = unfinished(path, found)? else { return Ok(()) };
+    for part in HISTORY {
+        move_part(part, &aside, path)?;
+    }
+    tracing::warn!(from = %aside.display(), "the node's own history was half set aside; it is back");
+    fs::remove_dir(&aside)
+}
+
+/// Durably; what is not there is no part to move.
+fn move_part(part: &str, from: &Path, to: &Path) -> io::Result<()> {
+    if from.join(part).exists() {
+        fs::rename(from.join(part), to.join(part))?;
+        durable::sync_folder(to)?;
+        durable::sync_folder(from)?;
+    }
     Ok(())
 }
 
@@ -182,6 +217,25 @@ mod tests {
         let aside = fs::read_dir(mine.part("aside")).unwrap().next().unwrap().unwrap().path();
         assert_eq!(fs::read(aside.join("dbs/precious")).unwrap(), b"bytes");
         assert!(aside.file_name().unwrap().to_str().unwrap().starts_with("old-7-"));
+    }
+
+    /// nothing-discarded, no-lost-ack: a power loss in between leaves it to be ended, or undone.
+    #[test]
+    fn what_was_half_set_aside_is_whole_again() {
+        for wanted in ["old", "new"] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path();
+            drop(DataFolder::open(path, "old", 7).unwrap());
+            fs::write(path.join("dbs/precious"), b"bytes").unwrap();
+            fs::create_dir(path.join("aside/old-7-5")).unwrap();
+            fs::rename(path.join("dbs"), path.join("aside/old-7-5/dbs")).unwrap();
+            drop(DataFolder::open(path, wanted, 7).unwrap());
+            let aside = path.join("aside/old-7-5");
+            let at = if wanted == "old" { path } else { &aside };
+            assert_eq!(fs::read(at.join("dbs/precious")).unwrap(), b"bytes");
+            assert!(at.join("identity").exists() && at.join("raft").exists());
+            assert_eq!(path.join("dbs/precious").exists(), wanted == "old");
+        }
     }
 
     #[test]

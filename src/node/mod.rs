@@ -35,7 +35,7 @@ use crate::mount::{Mount, MountConfig};
 use crate::raft::{Compaction, Member, RaftConfig, RaftNode, StagedFiles, StagedFolder};
 use crate::store::Store;
 
-use data_folder::DataFolder;
+pub use data_folder::{DataFolder, DataFolderError};
 use engine::EmbeddedEngine;
 use group::NodeGroup;
 

@@ -96,6 +96,8 @@ pub struct StagedFolder {
     path: PathBuf,
     stays: Duration,
     spoken_of: Mutex<HashMap<[u8; 32], Instant>>,
+    /// Those whose names are known to be durable.
+    durable: Mutex<HashSet<[u8; 32]>>,
     parts: AtomicU64,
 }
 
@@ -120,6 +122,7 @@ impl StagedFolder {
             path: path.to_owned(),
             stays: STAYS,
             spoken_of: Mutex::new(spoken_of),
+            durable: Mutex::default(),
             parts: AtomicU64::new(0),
         })
     }
@@ -139,6 +142,21 @@ impl StagedFolder {
         let mut spoken_of = self.spoken_of.lock().unwrap_or_else(PoisonError::into_inner);
         spoken_of.insert(sha256, Instant::now());
     }
+
+    /// Makes the name of a file that is there durable, unless it is known to be. Whoever gave the name
+    /// may not have come to that: a thread that is about to, or a process that ended before.
+    fn make_durable(&self, sha256: [u8; 32]) -> io::Result<()> {
+        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        if !durable.contains(&sha256) {
+            File::open(&self.path)?.sync_all()?;
+            durable.insert(sha256);
+        }
+        Ok(())
+    }
+}
+
+fn log_unsynced(error: &io::Error) {
+    tracing::error!(%error, "the folder of staged files cannot be synced: none counts as there");
 }
 
 fn parse_hex(name: &str) -> Option<[u8; 32]> {
@@ -155,7 +173,9 @@ fn parse_hex(name: &str) -> Option<[u8; 32]> {
 impl StagedFiles for StagedFolder {
     fn has(&self, sha256: [u8; 32], len: u64) -> bool {
         self.speak_of(sha256);
-        std::fs::metadata(self.file(&sha256)).is_ok_and(|metadata| metadata.len() == len)
+        // It gets its name when its bytes are durable.
+        let whole = std::fs::metadata(self.file(&sha256)).is_ok_and(|there| there.len() == len);
+        whole && self.make_durable(sha256).inspect_err(log_unsynced).is_ok()
     }
 
     fn open(&self, sha256: [u8; 32]) -> io::Result<File> {
@@ -180,6 +200,7 @@ impl StagedFiles for StagedFolder {
             let entry = entry?;
             let Some(sha256) = parse_hex(&entry.file_name().to_string_lossy()) else { continue };
             if !named.contains(&sha256) && !spoken_of.contains_key(&sha256) {
+                self.durable.lock().unwrap_or_else(PoisonError::into_inner).remove(&sha256);
                 std::fs::remove_file(entry.path())?;
             }
         }

@@ -39,9 +39,13 @@ pub(super) struct StateFile {
 }
 
 impl StateFile {
-    /// Reads the file in `folder`, if there is one.
+    /// Reads the file in `folder`, if there is one. The log is purged by what it says, so that its name
+    /// is made durable first: the process may have ended just before it did that.
     pub fn open(folder: &Path) -> Result<(Self, Option<(WireMeta, State)>), StateFileError> {
         let path = folder.join("state");
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|source| StateFileError::Io { path: path.clone(), source })?;
         let content = match std::fs::read(&path) {
             Ok(bytes) => Some(decode(&path, &bytes)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,

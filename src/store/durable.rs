@@ -25,6 +25,25 @@ pub fn write_with(
     sync_parent(path)
 }
 
+/// Makes a folder, and those above it, if they are not there; durably, also if it was made a moment ago
+/// by a process that did not come to that.
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let there = path.is_dir();
+    if !there {
+        parent.map_or(Ok(()), make_folder)?;
+        match fs::create_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+    }
+    match sync_parent(path) {
+        // One that is there may lie where this user can only pass through.
+        Err(error) if there && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced,
+    }
+}
+
 /// Makes the folder's entries durable.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
@@ -32,7 +51,8 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 
 /// Makes the entry of `path` in its folder durable.
 pub fn sync_parent(path: &Path) -> io::Result<()> {
-    sync_folder(path.parent().unwrap_or(Path::new(".")))
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    sync_folder(parent.unwrap_or(Path::new(".")))
 }
 
 #[cfg(test)]

@@ -73,7 +73,14 @@ impl Store {
         for folder in [&dbs, &aside] {
             fs::create_dir_all(folder).map_err(io_at("making the folder", folder))?;
         }
-        durable::sync_folder(dir).map_err(io_at("syncing the folder", dir))?;
+        // What is found there is relied on: the process may have ended before it synced a change.
+        for folder in [dir, &dbs, &aside] {
+            durable::sync_folder(folder).map_err(io_at("syncing the folder", folder))?;
+        }
+        for folder in folders(&aside)? {
+            // A name that was taken for a database which did not come to move there; fails if one did.
+            let _ = fs::remove_dir(folder);
+        }
         let inner = Inner { next: 1, generation: 1, databases: BTreeMap::new() };
         let store = Store { dbs, aside, inner: Mutex::new(inner) };
         let mut set_aside = Vec::new();
@@ -89,7 +96,7 @@ impl Store {
                 Ok(Some(database)) => {
                     inner.databases.insert(id, Arc::new(database));
                 }
-                Ok(None) => remove_folder(&folder)?,
+                Ok(None) => store.remove_slot(id, &folder)?,
                 Err(why) if why.is_damage() => {
                     set_aside.push((store.move_aside(&folder, now)?, why));
                 }
@@ -124,15 +131,24 @@ impl Store {
     /// Deletes a database. Open handles of its files go on until they are closed.
     pub fn delete(&self, database: &Database) -> Result<(), StoreError> {
         let mut inner = self.inner();
-        let folder = database.folder();
-        // Under another name first: after a crash in between the rest goes at the next start.
-        let gone = self.dbs.join(format!("{DELETED}{}", database.slot()));
-        fs::rename(&folder, &gone).map_err(io_at("deleting", &folder))?;
-        durable::sync_folder(&self.dbs).map_err(io_at("syncing the folder", &self.dbs))?;
+        let gone = self.mark_deleted(database.slot(), &database.folder())?;
         database.moved_to(gone.clone());
         inner.databases.remove(&database.slot());
         drop(inner);
         remove_folder(&gone)
+    }
+
+    fn remove_slot(&self, id: u64, folder: &Path) -> Result<(), StoreError> {
+        remove_folder(&self.mark_deleted(id, folder)?)
+    }
+
+    /// Gives a slot's folder another name, before its files go: after a crash in between the rest goes
+    /// at the next start, and is not taken for a damaged database.
+    fn mark_deleted(&self, id: u64, folder: &Path) -> Result<PathBuf, StoreError> {
+        let gone = self.dbs.join(format!("{DELETED}{id}"));
+        fs::rename(folder, &gone).map_err(io_at("deleting", folder))?;
+        durable::sync_folder(&self.dbs).map_err(io_at("syncing the folder", &self.dbs))?;
+        Ok(gone)
     }
 
     /// nothing-discarded: moves a database's files out of the way, whole, before another history
@@ -229,7 +245,9 @@ fn discard(folder: &Path) -> Result<u64, StoreError> {
         if shm.is_some() {
             shm::close(&path).map_err(io_at("closing", &path))?;
         }
-        if shm.is_some() || matches!(name, "wal" | "journal" | "overlay" | "record.new") {
+        // The last: of a database that was just to be set aside.
+        let local = matches!(name, "wal" | "journal" | "overlay" | "record.new" | "database-wal");
+        if shm.is_some() || local {
             remove_if_there(&path).map_err(io_at("discarding", &path))?;
         }
     }

@@ -38,9 +38,10 @@ pub(in crate::raft) trait DiskFile: Send + Sync + 'static {
 pub(in crate::raft) struct Folder(PathBuf);
 
 impl Folder {
-    /// Makes the folder if it is not there.
+    /// Makes the folder if it is not there, durably: what is synced in it is lost with its name.
     pub fn new(path: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(path)?;
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
         Ok(Self(path.to_owned()))
     }
 }

@@ -3,6 +3,11 @@
 //! A torn tail is cut: records at the end of the last segment that were written but never
 //! acknowledged. Anything else that cannot be read is damage, and an error: nothing that may have
 //! been acknowledged is dropped in silence (no-lost-ack).
+//!
+//! What is read may be in the kernel's cache only: the process may have ended before its sync, or
+//! because of a sync that failed; then the kernel takes those pages for clean, and no later sync writes
+//! them. So before anything is trusted, the folder is synced, and whatever no record proves to be durable
+//! is written again, and synced.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -12,9 +17,7 @@ use super::super::wire::{WireEntry, WireError, WireVote, decode_body};
 use super::LogError;
 use super::disk::{Disk, DiskFile};
 use super::memory::{Memory, Place, Slot};
-use super::record::{
-    HeaderError, Kind, RECORD_HEADER, Record, SEGMENT_HEADER, SegmentHeader, read_record,
-};
+use super::record::{HeaderError, Kind, Record, SEGMENT_HEADER, SegmentHeader, read_record};
 use super::segments::{Segment, Spare, file_name, parse_name};
 use crate::core::EntryId;
 
@@ -34,9 +37,6 @@ pub struct Active {
     pub end: usize,
 }
 
-/// Bytes of zeros that unmake a record.
-const NO_RECORD: [u8; RECORD_HEADER] = [0; RECORD_HEADER];
-
 /// Reads all segments of a folder.
 pub fn recover(disk: &dyn Disk) -> Result<Recovered, LogError> {
     let io = |what: &'static str| move |source| LogError::Io { what, source };
@@ -51,6 +51,8 @@ pub fn recover(disk: &dyn Disk) -> Result<Recovered, LogError> {
             disk.remove(&name).map_err(io("remove an unfinished file"))?;
         }
     }
+    // Those names are relied on from here on.
+    disk.sync_folder().map_err(io("sync the folder"))?;
     let mut replay = Replay::default();
     let mut segments = BTreeMap::new();
     let mut active = None;
@@ -76,7 +78,8 @@ pub fn recover(disk: &dyn Disk) -> Result<Recovered, LogError> {
         let limit = end.map_or(usize::MAX, |end| usize::try_from(end).unwrap_or(usize::MAX));
         let found = replay.segment(number, &bytes, header.nonce, limit, &mut segment)?;
         if end.is_none() {
-            cut(&name, &*segment.file, &bytes, header.nonce, found)?;
+            check_tail(&name, &bytes, header.nonce, found)?;
+            rewrite(&*segment.file, bytes, replay.proven, found)?;
             active = Some(Active { number, nonce: header.nonce, end: found });
         } else if found != limit {
             return Err(damaged(&name, found, "the record there cannot be read"));
@@ -108,16 +111,8 @@ fn header(number: u64, file: &dyn DiskFile) -> Result<SegmentHeader, LogError> {
     }
 }
 
-/// Cuts the tail behind `end`: makes sure that nothing there was ever durable, and that none of it
-/// is taken for a record once new ones are written in front of it.
-fn cut(
-    name: &str,
-    file: &dyn DiskFile,
-    bytes: &[u8],
-    nonce: u64,
-    end: usize,
-) -> Result<(), LogError> {
-    let io = |source| LogError::Io { what: "cut the tail of a segment", source };
+/// Makes sure that nothing behind `end` was ever durable.
+fn check_tail(name: &str, bytes: &[u8], nonce: u64, end: usize) -> Result<(), LogError> {
     let mut offset = end;
     while offset < bytes.len() {
         let Some(record) = read_record(bytes, nonce, offset) else {
@@ -130,10 +125,24 @@ fn cut(
             return Err(damaged(name, end, why));
         }
         tracing::warn!(file = name, offset, "dropped a record behind the torn tail of the log");
-        file.write_all_at(&NO_RECORD, offset as u64).map_err(io)?;
         offset = record.end;
     }
-    // What was read may so far be in the kernel's cache only.
+    Ok(())
+}
+
+/// Writes everything again that is not proven to be durable, and zeros behind `end`: the disk may hold
+/// something else than was read, also where a record was unmade before, and none of that is to be taken
+/// for a record once new ones are written in front of it.
+fn rewrite(
+    file: &dyn DiskFile,
+    mut bytes: Vec<u8>,
+    proven: usize,
+    end: usize,
+) -> Result<(), LogError> {
+    let io = |source| LogError::Io { what: "rewrite the tail of a segment", source };
+    bytes.iter_mut().skip(end).for_each(|byte| *byte = 0);
+    let from = proven.min(end);
+    file.write_all_at(bytes.get(from..).unwrap_or_default(), from as u64).map_err(io)?;
     file.sync().map_err(io)
 }
 
@@ -144,6 +153,9 @@ fn damaged(file: &str, offset: usize, why: &str) -> LogError {
 /// The records, played one after the other.
 #[derive(Default)]
 struct Replay {
+    /// Up to where the last segment is known to be durable: its header is, before it gets its name, and
+    /// what a record says that came after.
+    proven: usize,
     slots: VecDeque<Slot>,
     vote: Option<WireVote>,
     committed: Option<EntryId>,
@@ -162,8 +174,10 @@ impl Replay {
         segment: &mut Segment,
     ) -> Result<usize, LogError> {
         let mut offset = SEGMENT_HEADER;
+        self.proven = offset;
         while offset < limit {
             let Some(record) = read_record(bytes, nonce, offset) else { break };
+            self.proven = self.proven.max(record.synced as usize);
             let place = Place { segment: number, offset: offset as u32 };
             self.record(&record, place).map_err(|why| damaged(&file_name(number), offset, &why))?;
             if record.kind == Kind::Entry {
