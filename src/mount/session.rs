@@ -1,6 +1,7 @@
 //! One life of the mount: how it begins, and how it ends.
 
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use fuser::{BackingId, Config, MountOption, Session, SessionACL};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use tokio::sync::watch;
 
@@ -199,12 +201,25 @@ fn options(allow_other: bool) -> Config {
 /// and a file system that is not stacked too deep. The one number that this uses up ends with the
 /// connection.
 fn takes_files(session: impl AsFd, data: &Path) -> bool {
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let taken = rustix::fs::open(data, flags, Mode::RUSR | Mode::WUSR)
-        .map_err(std::io::Error::from)
-        .and_then(|file| BackingId::create_raw(session, file));
+    let taken = nameless(data).and_then(|file| BackingId::create_raw(session, file));
     if let Err(error) = &taken {
         tracing::info!(%error, "no passthrough here; the shm is shared through the mount");
     }
     taken.is_ok()
+}
+
+/// A file without a name, in a folder.
+fn nameless(folder: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR;
+    match rustix::fs::open(folder, flags | OFlags::TMPFILE, mode) {
+        // Not every file system can.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOSYS) => {
+            let path = folder.join("passthrough-is-tried");
+            let file = rustix::fs::open(&path, flags | OFlags::CREATE, mode)?;
+            rustix::fs::unlink(&path)?;
+            Ok(file)
+        }
+        file => Ok(file?),
+    }
 }

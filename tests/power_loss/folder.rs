@@ -1,5 +1,6 @@
 //! The data folder: identity, boot number, and another node's history set aside.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,7 @@ fn the_data_folder_survives_a_cut_at_every_operation() {
 
 #[derive(Clone)]
 enum Note {
-    Boot(Boot),
+    Boot(&'static str, Boot),
     /// The node's history is there, durably.
     Written,
     /// From now on the folder is to be another node's.
@@ -35,9 +36,9 @@ fn data(folder: &Path) -> PathBuf {
     folder.join("var/data")
 }
 
-fn open(folder: &Path, cluster: &str, notes: &mut dyn FnMut(Note)) -> DataFolder {
+fn open(folder: &Path, cluster: &'static str, notes: &mut dyn FnMut(Note)) -> DataFolder {
     let opened = DataFolder::open(&data(folder), cluster, 7).expect("it opens");
-    notes(Note::Boot(opened.boot()));
+    notes(Note::Boot(cluster, opened.boot()));
     opened
 }
 
@@ -73,10 +74,11 @@ impl Subject for Node {
     }
 
     fn start(&self, folder: &Path, known: &[Note], go_on: Option<Notes<'_, Note>>) {
-        let (mut last, mut written, mut other, mut begun) = (Boot(0), false, false, false);
+        let mut last = BTreeMap::new();
+        let (mut written, mut other, mut begun) = (false, false, false);
         for note in known {
             match note {
-                Note::Boot(boot) => last = last.max(*boot),
+                Note::Boot(cluster, boot) => drop(last.insert(*cluster, *boot)),
                 Note::Written => written = true,
                 Note::Other => other = true,
                 Note::Begun => begun = true,
@@ -89,8 +91,8 @@ impl Subject for Node {
         let back = other && !begun && known.len().is_multiple_of(2) != goes_on;
         let cluster = if other && !back { "new" } else { "old" };
         let opened = open(folder, cluster, notes);
-        // The first boot of a folder is the time, so that another node's does not count.
-        assert!(opened.boot() > last || (other && opened.boot() == last), "a boot number again");
+        let last = last.get(cluster).copied().unwrap_or(Boot(0));
+        assert!(opened.boot() > last, "boot number {:?} after {last:?}", opened.boot());
         let here = count(&data(folder));
         let asides = fs::read_dir(opened.part("aside")).unwrap();
         let asides: Vec<PathBuf> = asides.map(|entry| entry.unwrap().path()).collect();

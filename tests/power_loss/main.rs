@@ -9,9 +9,11 @@
 //! `POWER_LOSS_THOROUGH=1` takes more tears, and double faults at every operation.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod cluster;
 mod cuts;
 mod disk;
 mod folder;
+mod nodes;
 mod rack;
 mod raft;
 mod staged;
