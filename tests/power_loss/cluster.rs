@@ -16,7 +16,7 @@ use crate::disk::{Disk, Tear};
 use crate::rack::{Inserted, Rack};
 
 /// For whatever should happen soon, on a busy machine.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_mins(1);
 
 const CLIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/client.py");
 pub const DATABASE: &str = "app.db";

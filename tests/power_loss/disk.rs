@@ -282,9 +282,10 @@ impl Disk {
                     return Err(Refused::Exists);
                 }
                 let node = self.nodes.len();
-                let inode = match is_folder {
-                    true => Inode::Folder(Folder::default()),
-                    false => Inode::File(File::default()),
+                let inode = if *is_folder {
+                    Inode::Folder(Folder::default())
+                } else {
+                    Inode::File(File::default())
                 };
                 self.nodes.push(inode);
                 self.rename(node, vec![(*folder, name.clone(), Some(node))]);
@@ -317,10 +318,8 @@ impl Disk {
                 self.file(*file)?.change(change);
             }
             Op::Length { file, len } => self.file(*file)?.change(Change::Length(*len)),
-            Op::Sync { node } => match self.is_folder(*node) {
-                true => self.sync_names(*node),
-                false => self.file(*node)?.sync(),
-            },
+            Op::Sync { node } if self.is_folder(*node) => self.sync_names(*node),
+            Op::Sync { node } => self.file(*node)?.sync(),
             Op::FailedSync { file, seed } => {
                 self.file(*file)?.sync_some(&mut StdRng::seed_from_u64(*seed));
             }
@@ -350,9 +349,8 @@ impl Disk {
     }
 
     fn make_names_durable(&mut self, taken: &BTreeSet<usize>) {
-        let mut number = 0;
         let changes = std::mem::take(&mut self.renames);
-        for change in changes {
+        for (number, change) in changes.into_iter().enumerate() {
             if taken.contains(&number) {
                 for (folder, name, node) in &change.places {
                     if let Inode::Folder(folder) = &mut self.nodes[*folder] {
@@ -362,7 +360,6 @@ impl Disk {
             } else {
                 self.renames.push(change);
             }
-            number += 1;
         }
     }
 

@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use crate::disk::{Disk, Node, Op, ROOT, Refused, Tear};
 
 /// Only this mount changes its files: the kernel may remember.
-const TTL: Duration = Duration::from_secs(3600);
+const TTL: Duration = Duration::from_hours(1);
 const MAX_WRITE: u32 = 1 << 20;
 
 /// What is planned for a disk, and what has happened to it.
@@ -239,11 +239,6 @@ impl Inserted {
     /// What a power loss now leaves.
     pub fn after_power_loss(&self, tear: Tear) -> Disk {
         self.shelf.served().disk.after_power_loss(tear)
-    }
-
-    /// The disk as it is: only the processes that used it are gone.
-    pub fn as_it_is(&self) -> Disk {
-        self.shelf.served().disk.clone()
     }
 }
 

@@ -55,15 +55,15 @@ impl Group {
             database: DatabaseName::new("a.db").unwrap(),
         }
     }
+}
 
-    /// Runs one life of the node.
-    fn live<F: Future<Output = ()>>(&self, life: impl FnOnce() -> F) {
-        // Its threads see the mounts of this one.
-        let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(life());
-        runtime.shutdown_timeout(SOON);
-    }
+/// Runs one life of the node.
+fn live<F: Future<Output = ()>>(life: impl FnOnce() -> F) {
+    // Its threads see the mounts of this one.
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(life());
+    runtime.shutdown_timeout(SOON);
 }
 
 /// What the transaction of this number is; some are too large for an entry.
@@ -243,7 +243,7 @@ impl Subject for Group {
     type Note = Note;
 
     fn work(&self, folder: &Path, notes: Notes<'_, Note>) {
-        self.live(|| async {
+        live(|| async {
             let mut durable = (0, EntryId::default());
             for _ in 0..3 {
                 let life = self.begin(folder, durable).await;
@@ -270,7 +270,7 @@ impl Subject for Group {
                 Note::Durable(count, entry) => durable = (*count, *entry),
             }
         }
-        self.live(|| async {
+        live(|| async {
             let life = self.begin(folder, durable).await;
             let count = life.count();
             assert!(count >= committed, "{count} transactions of {committed} committed ones");
