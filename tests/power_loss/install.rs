@@ -1,0 +1,139 @@
+//! A whole database that comes from another node, put in the place of an older one.
+//!
+//! Until it is durable a cut may leave a mixture; but never one that passes for a database.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use litefs_py::core::ports::NoKernelCache;
+use litefs_py::core::{DatabaseName, EntryId, Incarnation};
+use litefs_py::store::{Database, Store};
+
+use crate::cuts::{Effort, Notes, Subject, everywhere};
+use crate::transactions::{Locks, Transaction, history, snapshot};
+
+/// one-history, Rule 13: into a database that is open in WAL mode, and into one with a rollback journal.
+#[test]
+fn a_database_that_is_installed_survives_a_cut_at_every_operation() {
+    for wal in [true, false] {
+        everywhere("install", &Install::new(wal), Effort::asked(2, 20));
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Note {
+    /// So many transactions are durable.
+    Durable(usize),
+    Installing,
+    Installed,
+}
+
+struct Install {
+    wal: bool,
+    ours: Vec<Transaction>,
+    theirs: Transaction,
+}
+
+const PAGE_SIZE: u32 = 1024;
+/// The entry of the snapshot, and the life of the name that it is of.
+const INSTALLED: EntryId = EntryId { term: 2, index: 50 };
+const THEIRS: Incarnation = Incarnation(40);
+
+impl Install {
+    fn new(wal: bool) -> Self {
+        let common = [
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, v)",
+            "INSERT INTO t(v) VALUES(randomblob(9000))",
+            "UPDATE t SET v = randomblob(6000)",
+        ];
+        let theirs = history(PAGE_SIZE, wal, &common);
+        let theirs = snapshot(PAGE_SIZE, theirs.last().unwrap());
+        Self { wal, ours: history(PAGE_SIZE, wal, &common), theirs }
+    }
+}
+
+fn id(number: usize) -> EntryId {
+    EntryId { term: 1, index: number as u64 + 1 }
+}
+
+fn connect(database: &Database) {
+    database.connect(Arc::new(Locks::default()), Arc::new(NoKernelCache));
+}
+
+impl Subject for Install {
+    type Note = Note;
+
+    fn work(&self, folder: &Path, notes: Notes<'_, Note>) {
+        let (store, _) = Store::open(folder, SystemTime::UNIX_EPOCH).unwrap();
+        let database = store.create_slot(&DatabaseName::new("a.db").unwrap()).unwrap();
+        connect(&database);
+        database.apply_in_place(&self.ours[0].ltx[..], id(0)).unwrap();
+        for number in 1..self.ours.len() {
+            let ltx = &self.ours[number].ltx[..];
+            if self.wal {
+                database.append(ltx, id(number), true).unwrap();
+            } else {
+                database.apply_in_place(ltx, id(number)).unwrap();
+            }
+            database.make_durable(id(number), 0).unwrap();
+            notes(Note::Durable(number + 1));
+        }
+        notes(Note::Installing);
+        if self.wal {
+            database.append_snapshot(&self.theirs.ltx[..], INSTALLED, THEIRS).unwrap();
+        } else {
+            database.install_in_place(&self.theirs.ltx[..], INSTALLED, THEIRS).unwrap();
+        }
+        database.make_durable(INSTALLED, 0).unwrap();
+        notes(Note::Installed);
+    }
+
+    fn start(&self, folder: &Path, known: &[Note], go_on: Option<Notes<'_, Note>>) {
+        let (store, recovered) = Store::open(folder, SystemTime::UNIX_EPOCH).expect("it opens");
+        let (mut durable, mut installing, mut installed) = (0, false, false);
+        for note in known {
+            match note {
+                Note::Durable(count) => durable = *count,
+                Note::Installing => installing = true,
+                Note::Installed => installed = true,
+            }
+        }
+        assert!(recovered.set_aside.is_empty(), "{}", recovered.set_aside[0].1);
+        let Some(database) = recovered.databases.first() else {
+            assert_eq!(durable, 0, "it is gone");
+            return;
+        };
+        connect(database);
+        let found = database.finish_recovery();
+        let known: Vec<&Transaction> = self.ours.iter().chain([&self.theirs]).collect();
+        match &found {
+            Ok(position) => {
+                let is_it = |transaction: &&&Transaction| transaction.position == *position;
+                let transaction = known.iter().find(is_it).expect("a position that there was");
+                let mut file = vec![0; transaction.image.len() + 1];
+                let len = database.read_database(0, &mut file).unwrap();
+                file.truncate(len);
+                assert!(file == transaction.image, "other bytes than the position says");
+                let ours = database.incarnation() != Some(THEIRS);
+                assert!(!(installed && ours), "what was installed is gone");
+            }
+            // The node fetches it again.
+            Err(why) => assert!(why.is_damage() && installing && !installed, "{why}"),
+        }
+        if let Some(notes) = go_on {
+            if found.is_err() {
+                store.set_aside(database, SystemTime::UNIX_EPOCH).unwrap();
+                let aside = &store.asides().unwrap()[0];
+                assert!(fs::exists(aside.folder.join("database")).unwrap());
+                return;
+            }
+            if installing && !installed {
+                database.install_in_place(&self.theirs.ltx[..], INSTALLED, THEIRS).unwrap();
+                database.make_durable(INSTALLED, 0).unwrap();
+                notes(Note::Installed);
+            }
+        }
+    }
+}
