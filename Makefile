@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help build dist fmt lint test torture bench demo setup
 
-# Which part of `make torture`: rust, cluster or breaks; empty: all.
+# Which part of `make torture` (scripts/torture.py lists them); empty: all that has not passed yet.
 PART ?=
 
 help: ## this list
@@ -34,9 +34,9 @@ test: ## lint, and all tests but the long ones; ends with one table
 	@scripts/setup.sh system rust python deny go
 	@python3 scripts/steps.py test
 
-torture: ## what takes longer; PART=rust, cluster or breaks for one part
+torture: ## what takes longer, in parts of at most 40 minutes; PART=nemesis-3 for one; goes on where it was
 	@scripts/setup.sh system rust python
-	@python3 scripts/steps.py torture $(PART)
+	@python3 scripts/torture.py $(PART)
 
 bench: ## measures beside plain SQLite, into bench/results
 	@scripts/setup.sh system rust

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the steps of `make lint`, `make test` and `make torture`, and counts what they did.
+"""Runs the steps of `make lint` and `make test`, and counts what they did; torture.py has the long ones.
 
 Each step's output goes to target/test-logs/STEP.log. At the end: one table, the reasons of what
 was skipped, and the line `N passed, N failed, N skipped`. The exit code is 1 if anything failed.
@@ -156,32 +156,22 @@ def cargo_step(*options: str) -> Step:
     return Step("cargo test", [command], count_cargo)
 
 
-def cluster_step(**environment: str) -> list[Step]:
-    """Whole clusters of real processes; there from the harness on."""
-    if not (ROOT / "tests" / "cluster").is_dir():
-        return []
-    report = f"--junitxml={LOGS / 'cluster.xml'}"
-    commands = [
-        ["cargo", "build", "--locked"],
-        [str(VENV / "pytest"), "-q", "-ra", report, "tests/cluster"],
+def pytest_step(name: str, folder: str) -> Step:
+    """Tests of real processes, with what `cargo test` has built."""
+    command = [str(VENV / "pytest"), "-q", "-ra", f"--junitxml={LOGS / name}.xml", folder]
+    program = {"LITEFS_PY": str(ROOT / "target" / "debug" / "litefs-py")}
+    return Step(name, [["cargo", "build", "--locked"], command], count_pytest, program)
+
+
+def test_steps() -> list[Step]:
+    return [
+        *lint_steps(),
+        cargo_step(),
+        pytest_step("cluster", "tests/cluster"),
+        pytest_step("nemesis", "tests/torture"),
+        pytest_step("programs", "tests/sqlite_programs"),
+        pytest_step("security", "tests/security"),
     ]
-    return [Step("cluster", commands, count_pytest, environment)]
-
-
-def breaks_step() -> Step:
-    """Each promise's code broken once: does its test see it?"""
-    return Step("breaks", [[sys.executable, "scripts/breaks.py"]], count_closing_line)
-
-
-def torture_steps(part: str) -> list[Step]:
-    parts = {
-        "rust": lambda: [cargo_step("--ignored")],
-        "cluster": lambda: cluster_step(LITEFS_PY_SLOW="1"),
-        "breaks": lambda: [breaks_step()],
-    }
-    if part and part not in parts:
-        sys.exit(f"there is no part {part!r}; parts: {', '.join(parts)}")
-    return [step for name in ([part] if part else parts) for step in parts[name]()]
 
 
 def have(program: str) -> bool:
@@ -226,14 +216,10 @@ def last_lines(log: Path, number: int) -> str:
 
 
 def main() -> int:
-    what, part = [*sys.argv[1:], "", ""][:2]
-    plans: dict[str, Callable[[], list[Step]]] = {
-        "lint": lint_steps,
-        "test": lambda: [*lint_steps(), cargo_step(), *cluster_step()],
-        "torture": lambda: torture_steps(part),
-    }
+    plans: dict[str, Callable[[], list[Step]]] = {"lint": lint_steps, "test": test_steps}
+    what = "".join(sys.argv[1:])
     if what not in plans:
-        sys.exit(f"usage: {sys.argv[0]} {'|'.join(plans)} [part]")
+        sys.exit(f"usage: {sys.argv[0]} {'|'.join(plans)}")
     LOGS.mkdir(parents=True, exist_ok=True)
     for old in LOGS.iterdir():
         old.unlink()
@@ -262,10 +248,10 @@ def main() -> int:
 
 def report(rows: list[tuple[str, Counts, float]]) -> int:
     total = Counts()
-    print(f"\n{'step':<12} {'passed':>7} {'failed':>7} {'skipped':>8} {'seconds':>8}")
+    print(f"\n{'step':<14} {'passed':>7} {'failed':>7} {'skipped':>8} {'seconds':>8}")
     for name, counts, seconds in rows:
         print(
-            f"{name:<12} {counts.passed:>7} {counts.failed:>7} {counts.skipped:>8} {seconds:>8.1f}"
+            f"{name:<14} {counts.passed:>7} {counts.failed:>7} {counts.skipped:>8} {seconds:>8.1f}"
         )
         total.passed += counts.passed
         total.failed += counts.failed

@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""Runs the parts of `make torture`, and joins what they found in one table.
+
+`make torture` runs all that has not passed yet on this very source: one that was ended goes on where it
+was. `make torture PART=nemesis-3` runs one part, in any case. Each takes less than 40 minutes on two
+cores. What a part counted is kept in target/torture/parts, what it wrote in target/test-logs.
+Standard library only: it runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+
+from steps import (
+    LOGS,
+    ROOT,
+    VENV,
+    Counts,
+    Step,
+    count_cargo,
+    count_closing_line,
+    count_pytest,
+    git_files,
+    last_lines,
+    report,
+    run,
+)
+
+RESULTS = ROOT / "target" / "torture" / "parts"
+BUILD = ["cargo", "build", "--locked", "--release"]
+# So many seeds of the simulation make a part.
+SEEDS = 2500
+
+
+def cargo(name: str, *arguments: str, **environment: str) -> Step:
+    return Step(name, [["cargo", "test", "--locked", *arguments]], count_cargo, environment)
+
+
+def pytest(name: str, *folders: str) -> Step:
+    command = [str(VENV / "pytest"), "-q", "-ra", f"--junitxml={LOGS / name}.xml", *folders]
+    environment = {"LITEFS_PY_SLOW": "1", "LITEFS_PY": str(ROOT / "target/release/litefs-py")}
+    return Step(name, [BUILD, command], count_pytest, environment)
+
+
+def script(name: str, *command: str) -> Step:
+    return Step(name, [BUILD, [sys.executable, *command]], count_closing_line)
+
+
+def simulation(number: int) -> Step:
+    seeds = f"{number * SEEDS}..{(number + 1) * SEEDS}"
+    results = ROOT / "target" / "torture" / "simulation.jsonl"
+    arguments = ["--test", "simulation", "--", "--seeds", seeds, "--results", str(results)]
+    return cargo(f"simulation-{number + 1}", *arguments, "--minutes", "38")
+
+
+def series(nodes: int, seeds: str) -> Step:
+    arguments = ["--nodes", str(nodes), "--seeds", seeds, "--seconds", "450"]
+    return script(f"nemesis-{nodes}", "tests/torture/series.py", *arguments)
+
+
+PARTS: dict[str, Callable[[], Step]] = {
+    "rust": lambda: cargo("rust", "--no-fail-fast", "--", "--show-output", "--ignored"),
+    "cluster": lambda: pytest("cluster", "tests/cluster"),
+    "programs": lambda: pytest("programs", "tests/sqlite_programs"),
+    "nemesis-3": lambda: series(3, "1-4"),
+    "nemesis-5": lambda: series(5, "1-4"),
+    "power": lambda: cargo("power", "--test", "power_loss", "--", "--show-output", "--ignored"),
+    "model": lambda: Step("model", [], count_cargo),
+    "fuzz": lambda: script("fuzz", "scripts/fuzz.py"),
+    "soak": lambda: script("soak", "tests/torture/soak.py", "--seconds", "1800"),
+    "mutants-1": lambda: script("mutants-1", "scripts/mutants.py", "--part", "1/2"),
+    "mutants-2": lambda: script("mutants-2", "scripts/mutants.py", "--part", "2/2"),
+}
+PARTS |= {f"simulation-{n + 1}": lambda n=n: simulation(n) for n in range(4)}
+
+
+def source() -> str:
+    """What the parts are about: every file of the tree but the prose."""
+    digest = hashlib.sha256()
+    for name in sorted(git_files()):
+        path = ROOT / name
+        if path.is_file() and not name.endswith(".md"):
+            digest.update(name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def kept(part: str, now: str) -> tuple[Counts, float] | None:
+    """What a part counted, if it passed on this source."""
+    try:
+        result = json.loads((RESULTS / f"{part}.json").read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
+    counts = Counts(**result["counts"])
+    return (counts, result["seconds"]) if result["source"] == now and not counts.failed else None
+
+
+def run_part(part: str, now: str) -> tuple[Counts, float]:
+    step = PARTS[part]()
+    log = LOGS / f"{part}.log"
+    print(f"{part:<14} …", flush=True)
+    began = time.monotonic()
+    good = run(step, log)
+    seconds = time.monotonic() - began
+    counts = step.count(log, good)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    result = {"source": now, "counts": asdict(counts), "seconds": round(seconds, 1)}
+    (RESULTS / f"{part}.json").write_text(json.dumps(result))
+    if counts.failed:
+        print(f"{part:<14} FAILED after {seconds:.0f} s; the end of {log}:")
+        print(last_lines(log, 40))
+    else:
+        print(f"{part:<14} passed, {seconds:.0f} s", flush=True)
+    return counts, seconds
+
+
+def main() -> int:
+    wanted = sys.argv[1:]
+    if unknown := [part for part in wanted if part not in PARTS]:
+        sys.exit(f"there is no part {unknown[0]!r}; parts: {', '.join(PARTS)}")
+    LOGS.mkdir(parents=True, exist_ok=True)
+    now = source()
+    rows: list[tuple[str, Counts, float]] = []
+    for part in wanted or PARTS:
+        before = None if wanted else kept(part, now)
+        if before:
+            print(f"{part:<14} passed before on this source", flush=True)
+        rows.append((part, *(before or run_part(part, now))))
+    return report(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
