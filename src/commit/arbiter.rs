@@ -25,6 +25,9 @@ use crate::core::{Clock, DatabaseName, NodeId, TransactionId};
 /// Between two tries to tell a node that its lock is recalled.
 const AGAIN: Duration = Duration::from_millis(25);
 
+/// Between two tries to settle what a node that is gone had proposed.
+const SETTLE_AGAIN: Duration = Duration::from_secs(1);
+
 /// Called on the leader's own node, as the network would call another's.
 pub trait Holder: Send + Sync {
     /// Somebody waits for a lock that this node holds in `term`.
@@ -270,6 +273,11 @@ impl Arbiter {
         node: NodeId,
         ticket: Ticket,
     ) -> Answer {
+        // Nor could it be told that somebody else waits for the lock: it would keep it.
+        if !self.group.reaches(node) {
+            tokio::time::sleep(AGAIN).await;
+            return Answer::Waiting;
+        }
         let (sender, receiver) = oneshot::channel();
         {
             let mut reign = lock(&self.reign);
@@ -318,7 +326,38 @@ impl Arbiter {
         let term = lock(&self.reign).as_ref().map(|reign| reign.term);
         if let Some(term) = term {
             self.with(term, |table, now| table.node_lost(now, node));
+            self.settle_proposals_of(term, node);
         }
+    }
+
+    /// No lock of a database is granted while a transaction of it is in flight (Rule 14). Whoever
+    /// proposed it would propose it again until the log has it; instead of a node that is gone this one
+    /// gives it up (Rule 6): if it is in the log, it comes before that.
+    fn settle_proposals_of(&self, term: u64, node: NodeId) {
+        let ids: Vec<TransactionId> = match lock(&self.reign).as_ref() {
+            Some(reign) => reign.proposals.keys().filter(|id| id.node == node).copied().collect(),
+            None => return,
+        };
+        let Some(arbiter) = self.me.upgrade() else { return };
+        for id in ids {
+            let arbiter = Arc::clone(&arbiter);
+            self.runtime.spawn(async move {
+                while arbiter.is_in_flight(term, id) {
+                    if let Err(error) =
+                        arbiter.group.propose_here(term, Command::Abandon { id }).await
+                    {
+                        tracing::debug!(%id, error, "a dead node's proposal is not settled yet");
+                    }
+                    tokio::time::sleep(SETTLE_AGAIN).await;
+                }
+            });
+        }
+    }
+
+    fn is_in_flight(&self, term: u64, id: TransactionId) -> bool {
+        lock(&self.reign)
+            .as_ref()
+            .is_some_and(|reign| reign.term == term && reign.proposals.contains_key(&id))
     }
 
     /// Puts a command into this node's log, if it leads `term`. Done when it is queued there.

@@ -29,6 +29,9 @@ pub trait Group: Send + Sync + 'static {
     /// The other members.
     fn others(&self) -> Vec<NodeId>;
 
+    /// Whether this node can ask the other one, as far as it knows; not the other way round.
+    fn reaches(&self, node: NodeId) -> bool;
+
     fn leadership(&self) -> watch::Receiver<Leadership>;
 
     /// Puts a command into this node's log, if it leads `term`. Done when it is queued there; its

@@ -126,6 +126,10 @@ impl Group for NodeGroup {
         self.others.clone()
     }
 
+    fn reaches(&self, node: NodeId) -> bool {
+        node == self.me || self.mesh.peer_state(node) == Some(PeerEventKind::Up)
+    }
+
     fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.subscribe()
     }

@@ -97,6 +97,10 @@ impl Group for LogGroup {
         self.others.clone()
     }
 
+    fn reaches(&self, _: NodeId) -> bool {
+        true
+    }
+
     fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.subscribe()
     }
