@@ -1,0 +1,112 @@
+"""A round's verdict: reads what its clients recorded, and has the checker look at it.
+
+One database at a time, so that a long run needs no more memory than its largest database.
+"""
+
+from array import array
+from collections import Counter
+from pathlib import Path
+
+import final
+from checker import lists, logs
+from checker.models import MODELS
+from checker.operations import Lives, read_history
+
+# What a client may be told while the cluster is under torment. Anything else is looked into.
+EXPECTED = (
+    "BUSY",  # another writer, or no leader
+    "locked",  # the same, as the shell says it
+    "IOERR",  # the daemon has gone, or a COMMIT was refused
+    "disk I/O",
+    "CANTOPEN",  # the daemon is down
+    "unable to open",
+    "FULL",
+    "full",
+    "no barrier",
+    "ended",
+    "no such table",  # the bare folder beneath the mount, by a shell that was too early
+)
+# What takes longer is a stall worth a look, seconds.
+SLOW = 0.05
+# No statement takes longer (bounded-answer): busy timeout, commit_timeout, and a pause of a daemon.
+LONGEST = 30
+
+
+class Tally:
+    """What the clients of a round did, in numbers."""
+
+    def __init__(self):
+        self.ok, self.fail, self.unknown, self.reads, self.barriers = 0, 0, 0, 0, 0
+        self.errors = Counter()
+        self.acknowledged = {}  # node -> times of acknowledged writes
+        self.slow = []  # (begin, end) of what took long
+        self.by_workload = Counter()
+
+    def add(self, op, write, workload):
+        if op.error:
+            self.errors[op.error] += 1
+        if op.end is not None and op.end - op.begin > SLOW * 1e9 and not op.op.get("hold"):
+            self.slow.append((op.begin, op.end, str(op)))
+        if not write:
+            self.reads += op.status == "ok"
+            self.barriers += op.status == "ok" and op.barrier is not None
+        elif op.status == "ok":
+            if op.op["f"] == "cas" and op.value is None:
+                return
+            self.ok += 1
+            self.by_workload[workload] += 1
+            self.acknowledged.setdefault(op.node, array("q")).append(op.end)
+        elif op.status == "fail":
+            self.fail += 1
+        else:
+            self.unknown += 1
+
+
+def is_write(op):
+    return op.op["f"] not in ("read", "long")
+
+
+def load(folder, name, tally):
+    """All operations on a database, of all its clients; and which workload it was."""
+    operations, workload = [], None
+    for path in sorted(folder.glob(f"{name}.*.jsonl")):
+        _, workload, node, wid, _ = path.name.rsplit(".", 4)
+        for op in read_history(path, int(wid), node):
+            tally.add(op, is_write(op), workload)
+            operations.append(op)
+    return operations, workload
+
+
+def judge(folder, daemons, databases, events):
+    """(tally, {database: anomalies})."""
+    tally, found = Tally(), {}
+    lives = Lives(events.lives())
+    node = daemons.nodes[0]
+    for name in databases:
+        operations, workload = load(Path(folder), name, tally)
+        if workload == "lists":
+            anomalies = lists.check(operations, final.lists(node, name), lives)
+        elif workload:
+            rows = final.log_rows(node, name)
+            anomalies = logs.check(operations, rows, MODELS[workload](), lives)
+        else:
+            continue
+        if anomalies:
+            found[name] = anomalies
+    return tally, found
+
+
+def strange_errors(tally):
+    return {
+        error: count
+        for error, count in tally.errors.items()
+        if not any(known in error for known in EXPECTED)
+    }
+
+
+def longest_wait(tally):
+    """(seconds, what it was) of the operation that took longest."""
+    if not tally.slow:
+        return 0.0, ""
+    begin, end, what = max(tally.slow, key=lambda each: each[1] - each[0])
+    return (end - begin) / 1e9, what
