@@ -185,6 +185,7 @@ class Daemons:
     def note_end(self, node):
         facts = {"node": node.name, "code": node.process.returncode, "wanted": not node.killed}
         if not node.killed:
+            self.events.add("down", node=node.name)
             facts["allowed"] = node.may_end
             facts["log"] = node.log_end()
         self.events.add("end", **facts)
@@ -213,6 +214,7 @@ class Daemons:
             node.wanted = not hold
             if node.alive():
                 node.killed = True
+                self.events.add("down", node=node.name)
                 node.process.send_signal(how)
 
     def release(self, node):

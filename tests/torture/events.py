@@ -25,9 +25,9 @@ class Events:
         with self.lock:
             return [e for e in self.list if e["what"] in kinds and e["t"] >= since]
 
-    def lives(self):
-        """Of each node: when its daemon was started, in order."""
-        lives = {}
-        for event in self.of("start"):
-            lives.setdefault(event["node"], []).append(event["t"])
-        return lives
+    def times(self, what):
+        """Of each node: when it was started, or taken down, in order."""
+        times = {}
+        for event in self.of(what):
+            times.setdefault(event["node"], []).append(event["t"])
+        return times

@@ -39,14 +39,20 @@ class Tally:
         self.ok, self.fail, self.unknown, self.reads, self.barriers = 0, 0, 0, 0, 0
         self.errors = Counter()
         self.acknowledged = {}  # node -> times of acknowledged writes
-        self.slow = []  # (begin, end) of what took long
+        self.slow, self.dead_slow = [], []  # (begin, end, what) of what took long
         self.by_workload = Counter()
+        # Answers of connections whose daemon was gone: what they saw, and what they were told.
+        self.dead_reads, self.dead_errors = 0, Counter()
 
-    def add(self, op, write, workload):
-        if op.error:
+    def add(self, op, write, workload, dead):
+        if op.error and dead:
+            self.dead_errors[op.error] += 1
+        elif op.error:
             self.errors[op.error] += 1
+        if dead and not write and op.status == "ok":
+            self.dead_reads += 1
         if op.end is not None and op.end - op.begin > SLOW * 1e9 and not op.op.get("hold"):
-            self.slow.append((op.begin, op.end, str(op)))
+            (self.dead_slow if dead else self.slow).append((op.begin, op.end, str(op)))
         if not write:
             self.reads += op.status == "ok"
             self.barriers += op.status == "ok" and op.barrier is not None
@@ -66,13 +72,13 @@ def is_write(op):
     return op.op["f"] not in ("read", "long")
 
 
-def load(folder, name, tally):
+def load(folder, name, tally, lives):
     """All operations on a database, of all its clients; and which workload it was."""
     operations, workload = [], None
     for path in sorted(folder.glob(f"{name}.*.jsonl")):
         _, workload, node, wid, _ = path.name.rsplit(".", 4)
         for op in read_history(path, int(wid), node):
-            tally.add(op, is_write(op), workload)
+            tally.add(op, is_write(op), workload, lives.outlived(op))
             operations.append(op)
     return operations, workload
 
@@ -80,10 +86,10 @@ def load(folder, name, tally):
 def judge(folder, daemons, databases, events):
     """(tally, {database: anomalies})."""
     tally, found = Tally(), {}
-    lives = Lives(events.lives())
+    lives = Lives(events.times("start"), events.times("down"))
     node = daemons.nodes[0]
     for name in databases:
-        operations, workload = load(Path(folder), name, tally)
+        operations, workload = load(Path(folder), name, tally, lives)
         if workload == "lists":
             anomalies = lists.check(operations, final.lists(node, name), lives)
         elif workload:
@@ -104,9 +110,9 @@ def strange_errors(tally):
     }
 
 
-def longest_wait(tally):
+def longest_wait(slow):
     """(seconds, what it was) of the operation that took longest."""
-    if not tally.slow:
+    if not slow:
         return 0.0, ""
-    begin, end, what = max(tally.slow, key=lambda each: each[1] - each[0])
+    begin, end, what = max(slow, key=lambda each: each[1] - each[0])
     return (end - begin) / 1e9, what

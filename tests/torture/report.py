@@ -44,10 +44,10 @@ class Report:
         self.settings = settings
         self.faults = Counter()
         self.totals = Counter()
-        self.by_workload, self.errors = Counter(), Counter()
+        self.by_workload, self.errors, self.dead_errors = Counter(), Counter(), Counter()
         self.gaps, self.stalls = {}, {}
         self.recoveries, self.convergences = [], []
-        self.longest = (0.0, "")
+        self.longest, self.longest_dead = (0.0, ""), (0.0, "")
         self.problems, self.notices = [], []
         self.memory, self.files = {}, {}
         self.rounds, self.seconds = 0, 0.0
@@ -62,7 +62,9 @@ class Report:
             unknown=tally.unknown,
             reads=tally.reads,
             barriers=tally.barriers,
+            reads_from_dead_mounts=tally.dead_reads,
         )
+        self.dead_errors.update(tally.dead_errors)
         self.by_workload.update(tally.by_workload)
         self.errors.update(tally.errors)
         times = sorted(time for each in tally.acknowledged.values() for time in each)
@@ -98,7 +100,9 @@ class Report:
             "problems": self.problems,
             "notices": self.notices,
             "errors_told_to_clients": dict(self.errors.most_common(40)),
+            "errors_told_by_dead_mounts": dict(self.dead_errors.most_common(40)),
             "longest_wait_of_a_client": self.longest,
+            "longest_wait_on_a_dead_mount": self.longest_dead,
             "seconds_without_an_acknowledged_write": {k: spread(v) for k, v in self.gaps.items()},
             "longest_stall_of_a_client_by_fault": {k: spread(v) for k, v in self.stalls.items()},
             "seconds_until_ready": spread(self.recoveries),

@@ -99,6 +99,8 @@ class Run:
         number = self.report.rounds
         seed = f"{self.options.seed}:{number}"
         clients = plan(self.daemons.nodes, random.Random(f"{seed}:clients"))
+        for _, spec in clients:
+            spec["savepoints"] = not self.options.no_savepoints
         names = sorted({database(spec) for _, spec in clients})
         kinds = {database(spec): spec["workload"] for _, spec in clients}
         self.create(names, kinds)
@@ -131,10 +133,12 @@ class Run:
                 self.problem(anomaly.kind, f"{name}: {anomaly}")
         for error, count in judge.strange_errors(tally).items():
             self.problem("strange error", f"{count} times: {error}")
-        longest = judge.longest_wait(tally)
+        longest, dead = judge.longest_wait(tally.slow), judge.longest_wait(tally.dead_slow)
         self.report.longest = max(self.report.longest, longest)
-        if longest[0] > judge.LONGEST:
-            self.problem("slow answer", f"{longest[0]:.1f} s: {longest[1]}")
+        self.report.longest_dead = max(self.report.longest_dead, dead)
+        for seconds, what in (longest, dead):
+            if seconds > judge.LONGEST:
+                self.problem("slow answer", f"{seconds:.1f} s: {what}")
         self.look_at_events(begin)
         windows = fault_windows(self.events, begin, time.monotonic_ns())
         self.report.add_round(tally, windows, self.origin)
@@ -197,6 +201,7 @@ def parse():
     parser.add_argument("--nodes", type=int, choices=(3, 5), default=3)
     parser.add_argument("--faults", default="", help=f"of {', '.join(FAULTS)}")
     parser.add_argument("--keep", action="store_true", help="the histories of good rounds too")
+    parser.add_argument("--no-savepoints", action="store_true", help="see workloads.Orders")
     parser.add_argument("--folder", type=Path, help="default: target/torture/NODES-SEED")
     options = parser.parse_args()
     options.faults = [name for name in options.faults.split(",") if name]

@@ -58,8 +58,8 @@ class Shell:
         return said
 
     def end(self):
-        self.process.stdin.close()
         self.process.kill()
+        self.process.wait()
 
 
 def statements(wid, n, counter, explicit):
@@ -88,13 +88,20 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
     rng, history = random.Random(spec["seed"]), History(spec["history"])
     database = f"file:{spec['mount']}/{spec['db']}?mode=rw"
-    shell, n = None, 0
+    shell, n, fresh, begin = None, 0, False, 0
     while not stop:
         n += 1
         counter, explicit = rng.randrange(COUNTERS), rng.random() < 0.5
         history.invoke({"n": n, "f": "count", "a": counter})
-        shell = shell or Shell(database, spec.get("timeout", 5.0))
+        if shell is None:
+            begin = time.monotonic_ns()
+            shell = Shell(database, spec.get("timeout", 5.0))
+            # It opens the file with its first statement.
+            fresh = True
         status, value, error = result(shell.ask(*statements(spec["wid"], n, counter, explicit)))
+        if fresh:
+            history.opened(begin)
+            fresh = False
         history.complete(status, value, error)
         if status != "ok":
             shell.end()

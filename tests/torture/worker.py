@@ -30,6 +30,10 @@ class History:
         line = json.dumps({"i": op, "t": time.monotonic_ns()}, separators=(",", ":"))
         os.write(self.file, line.encode() + b"\n")
 
+    def opened(self, begin):
+        """A connection: which life of the daemon it belongs to follows from when it was made."""
+        os.write(self.file, b'{"o":%d,"t":%d}\n' % (begin, time.monotonic_ns()))
+
     def complete(self, status, value, error=None, **more):
         end = {"s": status, "t": time.monotonic_ns()}
         if value is not None:
@@ -45,19 +49,21 @@ class Worker:
         self.spec = spec
         self.rng = random.Random(spec["seed"])
         self.workload = WORKLOADS[spec["workload"]](spec["wid"], self.rng)
+        self.workload.savepoints = spec.get("savepoints", True)
         self.history = History(spec["history"])
         self.path = f"file:{spec['mount']}/{spec['db']}?mode=rw"
         self.connection = None
-        self.phase = ""
+        self.phase, self.busy = "", 0
         self.stopping = False
 
     def connect(self):
         """Never makes a file: while the daemon is down, the bare folder beneath is there."""
-        timeout = self.spec.get("timeout", 5.0)
+        timeout, begin = self.spec.get("timeout", 5.0), time.monotonic_ns()
         connection = sqlite3.connect(self.path, timeout=timeout, isolation_level=None, uri=True)
         for pragma in (*self.workload.PRAGMAS, *self.spec.get("pragmas", ())):
             connection.execute(pragma).fetchall()
-        self.connection = connection
+        self.connection, self.busy = connection, 0
+        self.history.opened(begin)
 
     def close(self):
         connection, self.connection = self.connection, None
@@ -97,6 +103,7 @@ class Worker:
                 if not self.barrier():
                     return "fail", None, "no barrier", {}
             value = self.workload.run(self.connection, op, self.at)
+            self.busy = 0
             return "ok", value, None, more
         except sqlite3.Error as error:
             name = getattr(error, "sqlite_errorname", None) or str(error)
@@ -115,6 +122,10 @@ class Worker:
         except sqlite3.Error:
             self.close()
         if "BUSY" in name:
+            # A connection to a mount that is dead hears nothing but BUSY.
+            self.busy += 1
+            if self.busy >= 3:
+                self.close()
             return
         # Half of the time the connection goes on: it is said to stay usable.
         if "IOERR" not in name or self.rng.random() < 0.5:

@@ -188,6 +188,7 @@ class Orders(Workload):
         *(f"INSERT INTO customers VALUES ({i}, 0, 0)" for i in range(CUSTOMERS)),
     )
     PRAGMAS = ("PRAGMA cache_size = 10",)
+    savepoints = True
 
     def next_write(self, op):
         customer = self.rng.randrange(CUSTOMERS)
@@ -198,7 +199,7 @@ class Orders(Workload):
         op = {**op, "f": "order", "a": customer, "prices": prices, "pad": self.rng.randint(0, 400)}
         if dice > 0.97:
             op["pad"] = self.rng.randint(50_000, 150_000)
-        if 0.85 < dice < 0.92:
+        if 0.85 < dice < 0.92 and self.savepoints:
             op["savepoint"] = 1
         return op
 

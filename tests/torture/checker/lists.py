@@ -178,11 +178,11 @@ class Analysis:
 
     def after(self, op):
         """After which chains' moments before when an operation comes."""
-        if op.status == "ok":
-            yield self.lives.of(op), op.begin
+        if op.status == "ok" and (life := self.lives.of(op)):
+            yield life, op.begin
         if op.op["f"] == "txn":
             yield "writers", op.begin
-        elif op.barrier:
+        elif op.barrier and not self.lives.outlived(op):
             yield "writers", op.barrier
 
     def check_cycles(self):

@@ -102,7 +102,7 @@ class LogCheck:
         for op, seq in placed:
             if op.op["f"] not in READS:
                 self.after("order against real time", writers.before(op.begin), seq, op)
-            elif op.barrier:
+            elif op.barrier and not self.lives.outlived(op):
                 self.after("stale after a barrier", writers.before(op.barrier), seq, op)
             if op.op["f"] in READS and seq in asked and asked[seq].begin > op.end:
                 self.add("read from the future", f"row {seq} was not written yet", op, asked[seq])

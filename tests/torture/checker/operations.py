@@ -19,6 +19,8 @@ class Operation:
     value: dict | None = None
     error: str = ""
     barrier: int | None = None
+    # When its connection was opened: asked for, and there.
+    opened: tuple[int, int] | None = None
 
     @property
     def n(self):
@@ -48,21 +50,23 @@ class Anomaly:
 def read_history(path, wid, node):
     """The operations of one client's file, in order. The last may have no end, and the last line may
     be cut off."""
-    current = None
+    current, opened = None, None
     with open(path, encoding="utf-8") as lines:
         for text in lines:
             try:
                 line = json.loads(text)
             except json.JSONDecodeError:
                 continue
-            if "i" in line:
+            if "o" in line:
+                opened = (line["o"], line["t"])
+            elif "i" in line:
                 if current is not None:
                     yield current
                 current = Operation(wid, node, line["i"], line["t"])
             elif current is not None:
                 current.end, current.status = line["t"], line["s"]
                 current.value, current.error = line.get("v"), line.get("e", "")
-                current.barrier = line.get("b")
+                current.barrier, current.opened = line.get("b"), opened
                 yield current
                 current = None
     if current is not None:
@@ -72,16 +76,27 @@ def read_history(path, wid, node):
 class Lives:
     """Which life of a node's daemon a moment belongs to: a node's memory ends with it."""
 
-    def __init__(self, starts):
+    def __init__(self, starts, downs=None):
+        """Of each node: when its daemon was started, and when it was killed or told to stop."""
         self.starts = {node: sorted(times) for node, times in starts.items()}
+        self.downs = {node: sorted(times) for node, times in (downs or {}).items()}
 
     def of(self, op):
-        """None when the daemon was started anew during the operation: it may belong to either."""
-        starts = self.starts.get(op.node, [])
-        life = bisect_right(starts, op.begin)
-        if op.end is None or bisect_right(starts, op.end) != life:
+        """(node, number) of the life that the operation's connection belongs to. None when the
+        daemon was started anew while it was opened: it may belong to either."""
+        if op.opened is None:
             return None
-        return op.node, life
+        starts = self.starts.get(op.node, [])
+        life = bisect_right(starts, op.opened[0])
+        return (op.node, life) if bisect_right(starts, op.opened[1]) == life else None
+
+    def outlived(self, op):
+        """Whether the daemon ended between the opening of the connection and the operation's end:
+        the connection is to a mount that is dead."""
+        if op.opened is None:
+            return False
+        downs = self.downs.get(op.node, [])
+        return bisect_right(downs, op.end or op.begin) > bisect_right(downs, op.opened[0])
 
 
 class RunningMaximum:
