@@ -62,7 +62,8 @@ class Node:
         self.process = None
         # Whether it shall be started when it has ended; whether its end was the nemesis's doing.
         self.wanted, self.killed, self.paused = True, False, False
-        self.may_end = False
+        # Until when it may end by itself: its disk is full.
+        self.may_end = 0.0
         self.begun = 0.0
 
     def __repr__(self):
@@ -186,7 +187,7 @@ class Daemons:
         facts = {"node": node.name, "code": node.process.returncode, "wanted": not node.killed}
         if not node.killed:
             self.events.add("down", node=node.name)
-            facts["allowed"] = node.may_end
+            facts["allowed"] = time.monotonic() < node.may_end
             facts["log"] = node.log_end()
         self.events.add("end", **facts)
 

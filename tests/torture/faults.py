@@ -4,6 +4,7 @@
 `world`: `daemons`, `applications`, `network`, and `note`, which adds facts to the fault's event.
 """
 
+import errno
 import os
 import signal
 import subprocess
@@ -15,15 +16,13 @@ import isolation
 from network import between, inside
 
 FAULTS = {}
-# Not picked unless it is named.
-OPT_IN = set()
 
 
-def fault(name, weight=1.0, opt_in=False):
+def fault(name, weight):
+    """`weight`: how often it is picked, relative to the others."""
+
     def add(function):
         FAULTS[name] = (function, weight)
-        if opt_in:
-            OPT_IN.add(name)
         return function
 
     return add
@@ -248,18 +247,31 @@ def kill_in_partition(world, rng):
     world.network.heal()
 
 
-@fault("disk-full", 1, opt_in=True)
+@fault("disk-full", 1)
 def disk_full(world, rng):
     """The node's file system has no room any more, for some seconds."""
     node = some_node(world, rng)
-    usage = os.statvfs(node.data)
-    used = (usage.f_blocks - usage.f_bfree) * usage.f_frsize
     room = rng.choice([0, 64 << 10, 1 << 20])
-    node.may_end = True
+    node.may_end = float("inf")
     world.note(room=room)
-    resize(node.data, used + room)
+    fill(node.data, room)
     time.sleep(rng.choice([1.0, 3.0]))
     resize(node.data, world.daemons.settings["disk"])
+    # What it could not write before may still end it.
+    node.may_end = time.monotonic() + 5
+
+
+def fill(path, room):
+    """No more than this is free; the node goes on writing meanwhile, so it may take some attempts."""
+    for attempt in range(50):
+        usage = os.statvfs(path)
+        used = (usage.f_blocks - usage.f_bfree) * usage.f_frsize
+        try:
+            return resize(path, used + room + attempt * 65536)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+    return None
 
 
 def resize(path: Path, size):

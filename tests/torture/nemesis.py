@@ -3,7 +3,7 @@
 import random
 import time
 
-from faults import FAULTS, OPT_IN
+from faults import FAULTS
 
 # Within so many seconds after a fault all nodes serve again, with a leader (converges).
 RECOVERY = 20
@@ -27,7 +27,6 @@ class World:
 
 
 def choose(names, rng):
-    names = names or [name for name in FAULTS if name not in OPT_IN]
     return rng.choices(names, [FAULTS[name][1] for name in names])[0]
 
 
@@ -49,8 +48,6 @@ def torment(world, seed, seconds, names, stopping):
     world.daemons.heal()
     for application in world.applications.list:
         world.applications.resume(application)
-    for node in world.daemons.nodes:
-        node.may_end = False
 
 
 def recover(world, after):
@@ -63,5 +60,5 @@ def recover(world, after):
     states = {}
     for node in world.daemons.nodes:
         code, body = node.ask("/readiness")
-        states[node.name] = [code, body, node.log_end(10)]
+        states[node.name] = [code, body, [line[:200] for line in node.log_end(5)]]
     world.events.add("not-ready", after=after, seconds=round(seconds, 3), states=states)

@@ -158,7 +158,8 @@ class Run:
                 log = "\n".join(event["log"])
                 self.problem("a node ended", f"{event['node']} with {event['code']}:\n{log}")
         for event in self.events.of("not-ready", since=begin):
-            self.problem("no recovery", f"after {event['after']}: {event['states']}")
+            states = "\n".join(f"{node}: {state}" for node, state in event["states"].items())
+            self.problem("no recovery", f"after {event['after']}:\n{states}")
         for event in self.events.of("client-ended", "hung-switchover", since=begin):
             self.problem(event["what"], str(event))
         for event in self.events.of("ready", since=begin):
@@ -200,13 +201,17 @@ def parse():
     parser.add_argument("--round", type=float, default=100, help="seconds of one round")
     parser.add_argument("--nodes", type=int, choices=(3, 5), default=3)
     parser.add_argument("--faults", default="", help=f"of {', '.join(FAULTS)}")
+    parser.add_argument("--without", default="", help="faults that are left out")
     parser.add_argument("--keep", action="store_true", help="the histories of good rounds too")
     parser.add_argument("--no-savepoints", action="store_true", help="see workloads.Orders")
     parser.add_argument("--folder", type=Path, help="default: target/torture/NODES-SEED")
     options = parser.parse_args()
-    options.faults = [name for name in options.faults.split(",") if name]
-    if unknown := set(options.faults) - set(FAULTS):
+    named = [name for name in options.faults.split(",") if name]
+    without = [name for name in options.without.split(",") if name]
+    if unknown := set(named + without) - set(FAULTS):
         parser.error(f"no such faults: {', '.join(unknown)}")
+    picked = named or list(FAULTS)
+    options.faults = [name for name in picked if name not in without]
     if options.seed is None:
         options.seed = random.SystemRandom().randrange(10**6)
     return options
