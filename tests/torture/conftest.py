@@ -1,7 +1,7 @@
 """Short rounds of the torture, for `make test`; the long ones are run by `run.py` itself.
 
-    pytest tests/torture            needs root, /dev/fuse, ip, nft, sqlite3, openssl
-    LITEFS_PY=/path/to/litefs-py    another program
+pytest tests/torture            needs root, /dev/fuse, ip, nft, sqlite3, openssl
+LITEFS_PY=/path/to/litefs-py    another program
 """
 
 import sys

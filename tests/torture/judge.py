@@ -26,6 +26,10 @@ EXPECTED = (
     "ended",
     "no such table",  # the bare folder beneath the mount, by a shell that was too early
 )
+# What is answered sooner is no open outcome, seconds (write.commit_timeout, less a margin).
+COMMIT_TIMEOUT = 12
+# The end of a daemon is noticed within so many seconds.
+NOTICED = 0.5
 # What takes longer is a stall worth a look, seconds.
 SLOW = 0.05
 # No statement takes longer (bounded-answer): busy timeout, commit_timeout, and a pause of a daemon.
@@ -72,12 +76,23 @@ def is_write(op):
     return op.op["f"] not in ("read", "long")
 
 
+def refused(op, lives):
+    """Whether a COMMIT that failed is one that did not happen: its daemon lived on, and answered
+    before `commit_timeout`, so it knew the verdict (README.md, "A COMMIT that fails")."""
+    if op.status != "unknown" or op.end is None or op.end - op.begin > COMMIT_TIMEOUT * 1e9:
+        return False
+    said = any(name in op.error for name in ("IOERR", "disk I/O error", "FULL", "disk is full"))
+    return said and not lives.outlived(op, margin=NOTICED)
+
+
 def load(folder, name, tally, lives):
     """All operations on a database, of all its clients; and which workload it was."""
     operations, workload = [], None
     for path in sorted(folder.glob(f"{name}.*.jsonl")):
         _, workload, node, wid, _ = path.name.rsplit(".", 4)
         for op in read_history(path, int(wid), node):
+            if refused(op, lives):
+                op.status = "fail"
             tally.add(op, is_write(op), workload, lives.outlived(op))
             operations.append(op)
     return operations, workload

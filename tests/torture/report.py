@@ -1,6 +1,7 @@
 """What a run did, in numbers: `report.json`."""
 
 import json
+from bisect import bisect_left, bisect_right
 from collections import Counter
 
 # Around a fault is also what follows so closely, seconds.
@@ -31,8 +32,6 @@ def fault_windows(events, begin, end):
 def longest_gap(times, begin, end):
     """The longest time without an acknowledged write that touches this window, seconds. `times`:
     in order."""
-    from bisect import bisect_left, bisect_right
-
     low = max(0, bisect_left(times, begin) - 1)
     high = min(len(times), bisect_right(times, end) + 1)
     near = times[low:high]
@@ -50,7 +49,7 @@ class Report:
         self.longest, self.longest_dead = (0.0, ""), (0.0, "")
         self.problems, self.notices = [], []
         self.memory, self.files = {}, {}
-        self.rounds, self.seconds = 0, 0.0
+        self.rounds, self.seconds, self.finished = 0, 0.0, False
         # node -> second of the run -> acknowledged writes; (kind, from, to) in seconds of the run.
         self.throughput, self.bands = {}, []
 
@@ -105,6 +104,12 @@ class Report:
             "longest_wait_on_a_dead_mount": self.longest_dead,
             "seconds_without_an_acknowledged_write": {k: spread(v) for k, v in self.gaps.items()},
             "longest_stall_of_a_client_by_fault": {k: spread(v) for k, v in self.stalls.items()},
+            "raw": {
+                "gaps": {k: [round(x, 3) for x in v] for k, v in self.gaps.items()},
+                "stalls": {k: [round(x, 3) for x in v] for k, v in self.stalls.items()},
+                "converged": [round(x, 3) for x in self.convergences],
+            },
+            "finished": self.finished,
             "seconds_until_ready": spread(self.recoveries),
             "seconds_until_converged": spread(self.convergences),
             "most_memory": self.memory,

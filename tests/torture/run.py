@@ -26,7 +26,7 @@ from applications import Applications, database, plan
 from daemons import Daemons
 from events import Events
 from faults import FAULTS
-from report import Report, fault_windows
+from report import Report, fault_windows, table
 from workloads import WORKLOADS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -233,8 +233,9 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: setattr(run, "stopping", True))
     signal.signal(signal.SIGINT, lambda *_: setattr(run, "stopping", True))
     run.all()
+    run.report.finished = not run.stopping
     run.write()
-    print(run.report.table())
+    print(table(run.report.gaps, run.report.stalls))
     print(f"longest wait of a client {run.report.longest[0]:.1f} s")
     problems = len(run.report.problems)
     print(f"{run.report.rounds} rounds, {problems} problems; seed {options.seed}; {folder}")

@@ -124,7 +124,7 @@ class Worker:
         if "BUSY" in name:
             # A connection to a mount that is dead hears nothing but BUSY.
             self.busy += 1
-            if self.busy >= 3:
+            if self.busy >= 2 or self.rng.random() < 0.3:
                 self.close()
             return
         # Half of the time the connection goes on: it is said to stay usable.

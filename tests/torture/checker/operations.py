@@ -90,13 +90,14 @@ class Lives:
         life = bisect_right(starts, op.opened[0])
         return (op.node, life) if bisect_right(starts, op.opened[1]) == life else None
 
-    def outlived(self, op):
+    def outlived(self, op, margin=0):
         """Whether the daemon ended between the opening of the connection and the operation's end:
-        the connection is to a mount that is dead."""
+        the connection is to a mount that is dead. `margin`: seconds after it that count too."""
         if op.opened is None:
             return False
         downs = self.downs.get(op.node, [])
-        return bisect_right(downs, op.end or op.begin) > bisect_right(downs, op.opened[0])
+        end = (op.end or op.begin) + int(margin * 1e9)
+        return bisect_right(downs, end) > bisect_right(downs, op.opened[0])
 
 
 class RunningMaximum:
