@@ -119,15 +119,18 @@ class Report:
     def write(self, path):
         path.write_text(json.dumps(self.document(), indent=1) + "\n")
 
-    def table(self):
-        """For people: faults, gaps and stalls by kind."""
-        lines = [
-            f"{'fault':<20} {'times':>6} {'gap p50':>8} {'max':>6} {'stall p50':>10} {'max':>6}"
+
+def table(gaps, stalls):
+    """For people, in Markdown: by kind of fault, how often, and the seconds without an acknowledged
+    write and of the longest stall."""
+    lines = [
+        "| fault | times | gap p50 | p90 | max | stall p50 | p90 | max |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for kind in sorted(gaps, key=lambda kind: -len(gaps[kind])):
+        cells = [
+            spread(values[kind])[at] for values in (gaps, stalls) for at in ("p50", "p90", "max")
         ]
-        for kind, times in self.faults.most_common():
-            gap, stall = spread(self.gaps[kind]), spread(self.stalls[kind])
-            lines.append(
-                f"{kind:<20} {times:>6} {gap['p50']:>8.2f} {gap['max']:>6.2f} "
-                f"{stall['p50']:>10.2f} {stall['max']:>6.2f}"
-            )
-        return "\n".join(lines)
+        shown = " | ".join(f"{cell:.2f}" for cell in cells)
+        lines.append(f"| {kind} | {len(gaps[kind])} | {shown} |")
+    return "\n".join(lines)
