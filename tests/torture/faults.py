@@ -247,6 +247,40 @@ def kill_in_partition(world, rng):
     world.network.heal()
 
 
+@fault("kill-in-recovery", 1)
+def kill_in_recovery(world, rng):
+    """Down for so long that it needs much, and killed again and again while it catches up."""
+    node = some_node(world, rng)
+    world.daemons.kill(node, hold=True)
+    time.sleep(rng.choice([0.2, 1.0, 3.0]))
+    for _ in range(rng.randint(1, 3)):
+        world.daemons.release(node)
+        time.sleep(rng.uniform(0.1, 1.2))
+        world.daemons.kill(node)
+
+
+@fault("stop-all", 0.7)
+def stop_all(world, rng):
+    """All daemons stand still, as a virtual machine's host does; they go on one by one."""
+    for node in world.daemons.nodes:
+        world.daemons.pause(node)
+    time.sleep(rng.choice([0.3, 1.0, 2.0]))
+    for node in rng.sample(world.daemons.nodes, len(world.daemons.nodes)):
+        world.daemons.resume(node)
+        time.sleep(rng.choice([0, 0, 0.2]))
+
+
+@fault("lossy-network", 1)
+def lossy_network(world, rng):
+    """A quarter of the packets to one node, or to all, is lost: all is late, in bursts."""
+    alone = rng.random() < 0.5
+    names = [some_node(world, rng).name] if alone else [n.name for n in world.daemons.nodes]
+    world.note(nodes=names)
+    world.network.lose(names)
+    time.sleep(rng.choice([1.0, 3.0]))
+    world.network.lose([])
+
+
 @fault("disk-full", 1)
 def disk_full(world, rng):
     """The node's file system has no room any more, for some seconds."""

@@ -61,7 +61,8 @@ class Tally:
             self.reads += op.status == "ok"
             self.barriers += op.status == "ok" and op.barrier is not None
         elif op.status == "ok":
-            if op.op["f"] == "cas" and op.value is None:
+            # A comparison that failed; a VACUUM.
+            if op.value is None:
                 return
             self.ok += 1
             self.by_workload[workload] += 1

@@ -13,9 +13,13 @@ table inet torture {
   set blocked {
     type ipv4_addr
   }
+  set lossy {
+    type ipv4_addr
+  }
   chain input {
     type filter hook input priority 0; policy accept;
     ip saddr @blocked drop
+    ip saddr @lossy numgen random mod 100 < 25 drop
   }
 }
 """
@@ -70,6 +74,15 @@ class Network:
 
     def heal(self):
         self.cut(())
+
+    def lose(self, names):
+        """Of what arrives at these nodes, a part is lost."""
+        for name in self.names:
+            orders = "flush set inet torture lossy\n"
+            if name in names:
+                others = ", ".join(self.address(each) for each in self.names if each != name)
+                orders += f"add element inet torture lossy {{ {others} }}\n"
+            run(*inside(name), "nft", "-f", "-", text=orders)
 
 
 def between(ones, others):

@@ -63,6 +63,7 @@ class Run:
         self.report = Report(told)
         self.origin = time.monotonic_ns()
         self.stopping = False
+        self.aside = set()
 
     def say(self, text):
         print(f"{(time.monotonic_ns() - self.origin) / 1e9:7.1f}  {text}", flush=True)
@@ -140,6 +141,7 @@ class Run:
             if seconds > judge.LONGEST:
                 self.problem("slow answer", f"{seconds:.1f} s: {what}")
         self.look_at_events(begin)
+        self.look_aside()
         windows = fault_windows(self.events, begin, time.monotonic_ns())
         self.report.add_round(tally, windows, self.origin)
         totals = self.report.totals
@@ -178,6 +180,14 @@ class Run:
             isolation.command("sqlite3", "-batch", "-bail", str(node.mount / name), script + ";")
         if self.daemons.settled(CONVERGENCE) is None:
             self.problem("not the same everywhere", "after the databases were made")
+
+    def look_aside(self):
+        """Nothing here damages files: nothing is to be set aside (nothing-discarded)."""
+        for node in self.daemons.nodes:
+            for path in sorted((node.data / "aside").glob("*")):
+                if (node.name, path.name) not in self.aside:
+                    self.aside.add((node.name, path.name))
+                    self.problem("set aside", f"{node}: {path.name}")
 
     def scan_logs(self):
         for node in self.daemons.nodes:

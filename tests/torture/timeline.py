@@ -17,6 +17,9 @@ BANDS = {
     "end-daemon": "#90be6d",
     "kill-application": "#ffb703",
     "stop-application": "#ffd166",
+    "kill-in-recovery": "#c1121f",
+    "stop-all": "#0077b6",
+    "lossy-network": "#b08968",
     "switchovers": "#43aa8b",
     "disk-full": "#577590",
 }

@@ -169,8 +169,9 @@ class Register(Workload):
 
 
 class Orders(Workload):
-    """Orders with lines, totals by customer kept by triggers, an index; small caches that spill,
-    savepoints that are rolled back, rows that go again, now and then a large one."""
+    """Orders with lines, totals by customer kept by triggers, indexes; small caches that spill,
+    savepoints that are rolled back, rows that go again; now and then large rows, an index made anew,
+    a VACUUM, a checkpoint."""
 
     TABLES = (
         "CREATE TABLE customers(id INTEGER PRIMARY KEY, lines INT, total INT)",
@@ -195,6 +196,8 @@ class Orders(Workload):
         dice = self.rng.random()
         if dice < 0.35:
             return {**op, "f": "cancel", "a": customer}
+        if dice < 0.36:
+            return {**op, "f": self.rng.choice(["index", "vacuum", "checkpoint"]), "a": customer}
         prices = [self.rng.randint(1, 99) for _ in range(self.rng.randint(1, 4))]
         op = {**op, "f": "order", "a": customer, "prices": prices, "pad": self.rng.randint(0, 400)}
         if dice > 0.97:
@@ -204,9 +207,19 @@ class Orders(Workload):
         return op
 
     def write(self, connection, op, at):
+        if op["f"] in ("vacuum", "checkpoint"):
+            # Neither changes what a reader sees.
+            at("commit")
+            orders = {"vacuum": "VACUUM", "checkpoint": "PRAGMA wal_checkpoint(TRUNCATE)"}
+            connection.execute(orders[op["f"]]).fetchall()
+            return None
         connection.execute(self.begin(op))
         if op["f"] == "order":
             total, lines = self.order(connection, op)
+        elif op["f"] == "index":
+            connection.execute("DROP INDEX by_customer")
+            connection.execute("CREATE INDEX by_customer ON orders(customer)")
+            total, lines = 0, 0
         else:
             total, lines = self.cancel(connection, op)
         row = connection.execute(APPEND_LOG, (self.wid, op["n"], op["a"], total, lines))
