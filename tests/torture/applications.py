@@ -28,7 +28,7 @@ def plan(nodes, rng):
             clients.append((node, spec))
         clients.append((node, {"workload": "lists", "burst": 10, "pause": 0.1}))
         held = {"workload": ("bank", "orders")[number % 2], "hold": (0.5, 4.0), "pause": 0.1}
-        clients.append((node, held))
+        clients.append((node, {**held, "mode": rng.choice(["rw", "ro"])}))
         if number < 2:
             clients.append((node, {"workload": "counter", "program": "shell", "pause": 0.01}))
     # A database of each node's own, with two writers there: nobody else asks for its lock.

@@ -87,6 +87,8 @@ class Run:
             self.report.seconds = time.monotonic() - begin
             self.write()
         self.daemons.stop()
+        for event in self.events.of("hung-at-stop"):
+            self.problem("hung at its stop", str(event))
         self.scan_logs()
 
     def watch_memory(self):

@@ -51,7 +51,7 @@ class Worker:
         self.workload = WORKLOADS[spec["workload"]](spec["wid"], self.rng)
         self.workload.savepoints = spec.get("savepoints", True)
         self.history = History(spec["history"])
-        self.path = f"file:{spec['mount']}/{spec['db']}?mode=rw"
+        self.path = f"file:{spec['mount']}/{spec['db']}?mode={spec.get('mode', 'rw')}"
         self.connection = None
         self.phase, self.busy = "", 0
         self.stopping = False
