@@ -14,9 +14,9 @@ class Unreadable(Exception):
     """A database that cannot be looked at."""
 
 
-def shell(node, name, *commands):
+def shell(node, name, *commands, mode="rw"):
     """What the shell prints, as bytes."""
-    database = f"file:{node.mount / name}?mode=rw"
+    database = f"file:{node.mount / name}?mode={mode}"
     command = ["sqlite3", "-batch", "-bail", "-cmd", ".timeout 10000", database, *commands]
     try:
         done = subprocess.run(

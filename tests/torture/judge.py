@@ -10,7 +10,7 @@ from pathlib import Path
 import final
 from checker import lists, logs
 from checker.models import MODELS
-from checker.operations import Lives, read_history
+from checker.operations import Anomaly, Lives, read_history
 
 # What a client may be told while the cluster is under torment. Anything else is looked into.
 EXPECTED = (
@@ -106,13 +106,16 @@ def judge(folder, daemons, databases, events):
     node = daemons.nodes[0]
     for name in databases:
         operations, workload = load(Path(folder), name, tally, lives)
-        if workload == "lists":
-            anomalies = lists.check(operations, final.lists(node, name), lives)
-        elif workload:
-            rows = final.log_rows(node, name)
-            anomalies = logs.check(operations, rows, MODELS[workload](), lives)
-        else:
+        if workload is None:
             continue
+        try:
+            if workload == "lists":
+                anomalies = lists.check(operations, final.lists(node, name), lives)
+            else:
+                rows = final.log_rows(node, name)
+                anomalies = logs.check(operations, rows, MODELS[workload](), lives)
+        except final.Unreadable as error:
+            anomalies = [Anomaly("unreadable", str(error))]
         if anomalies:
             found[name] = anomalies
     return tally, found

@@ -113,7 +113,9 @@ class Run:
         world = nemesis.World(self.daemons, self.applications, self.events)
         nemesis.torment(world, seed, seconds, self.options.faults, lambda: self.stopping)
         healed = time.monotonic()
-        if not self.daemons.wait_ready(CONVERGENCE):
+        if self.daemons.wait_ready(CONVERGENCE):
+            self.report.recoveries.append(time.monotonic() - healed)
+        else:
             states = {node.name: node.ask("/cluster") for node in self.daemons.nodes}
             self.problem("not ready", f"{CONVERGENCE} s after the last fault: {states}")
         time.sleep(0.5)
@@ -126,9 +128,9 @@ class Run:
             self.problem("not the same everywhere", text)
         if set(databases) != set(names):
             self.problem("databases", f"there are {sorted(databases)}, not {names}")
-        self.verdict(folder, databases, begin, healed)
+        self.verdict(folder, databases, begin)
 
-    def verdict(self, folder, databases, begin, healed):
+    def verdict(self, folder, databases, begin):
         before = len(self.report.problems)
         tally, found = judge.judge(folder, self.daemons, databases, self.events)
         for name, anomalies in found.items():
@@ -179,7 +181,7 @@ class Run:
             isolation.command("rm", "-f", str(node.mount / name))
         for name in names:
             script = ";\n".join(["BEGIN IMMEDIATE", *WORKLOADS[kinds[name]].TABLES, "COMMIT"])
-            isolation.command("sqlite3", "-batch", "-bail", str(node.mount / name), script + ";")
+            final.shell(node, name, script + ";", mode="rwc")
         if self.daemons.settled(CONVERGENCE) is None:
             self.problem("not the same everywhere", "after the databases were made")
 

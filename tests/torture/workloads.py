@@ -26,10 +26,9 @@ def one(connection, sql, *args):
 
 
 class Workload:
-    """`spec`: the client's own number (`wid`), its random numbers (`rng`)."""
+    """`wid`: the client's own number. `rng`: its random numbers."""
 
     TABLES = ()
-    # Whether readers of it may also hold one snapshot for long.
     PRAGMAS = ()
 
     def __init__(self, wid, rng):
