@@ -35,10 +35,12 @@ CONVERGENCE = 30
 
 
 def program():
+    """LITEFS_PY, or what was built last: a release is faster, an old one proves nothing."""
     if path := os.environ.get("LITEFS_PY"):
         return Path(path)
-    release = ROOT / "target/release/litefs-py"
-    return release if release.exists() else ROOT / "target/debug/litefs-py"
+    built = [ROOT / "target" / profile / "litefs-py" for profile in ("release", "debug")]
+    there = [path for path in built if path.exists()]
+    return max(there, key=lambda path: path.stat().st_mtime, default=built[-1])
 
 
 def settings(seed, nodes):
