@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::Request;
@@ -49,6 +49,9 @@ const CONNECTIONS_MAX: usize = 256;
 
 /// Before accepting is tried again when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Before the log is told of it again.
+const TOLD_AGAIN: Duration = Duration::from_secs(10);
 
 /// Where to listen, and who is let in.
 #[derive(Debug, Clone)]
@@ -234,6 +237,7 @@ impl Listener {
 async fn accept_loop(listener: Listener, router: Router, mut stopped: watch::Receiver<bool>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
+    let mut told: Option<Instant> = None;
     loop {
         let stream = tokio::select! {
             stream = listener.accept() => stream,
@@ -252,7 +256,10 @@ async fn accept_loop(listener: Listener, router: Router, mut stopped: watch::Rec
                 }
             }
             Err(error) => {
-                tracing::warn!("the API cannot accept a connection: {error}");
+                if told.is_none_or(|told| told.elapsed() > TOLD_AGAIN) {
+                    tracing::warn!("the API cannot accept a connection: {error}");
+                    told = Some(Instant::now());
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

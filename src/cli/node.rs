@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::num::NonZero;
 use std::path::PathBuf;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::target::load_config;
 use super::{CONFIG_PATH, Exit, Failure, logging};
 use crate::core::config::Config;
@@ -48,6 +50,7 @@ pub fn run<E: Ended, F: Future<Output = Result<(), E>>>(
 ) -> Result<(), Failure> {
     let config = load_config(&args.config)?;
     logging::init(&config.log)?;
+    raise_file_limit();
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers())
         .enable_all()
@@ -55,6 +58,17 @@ pub fn run<E: Ended, F: Future<Output = Result<(), E>>>(
         .map_err(|error| Failure::new(Exit::OsError, format!("cannot start: {error}")))?
         .block_on(node(config))
         .map_err(|error| Failure::new(error.exit(), format!("the node ended: {error}")))
+}
+
+/// As many open files as the system lets it have. What a process has at first, 1024 with systemd, is
+/// less than some hundred databases and the connections that strangers may open before they are turned
+/// away; and a node that cannot open a file of its log stops.
+fn raise_file_limit() {
+    let now = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: now.maximum, maximum: now.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
+        tracing::warn!(%error, limit = now.current, "cannot raise the limit of open files");
+    }
 }
 
 /// Threads that run tasks. What a commit does here is a chain of short steps, each begun by the one

@@ -8,6 +8,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsStream;
 
+use super::Quiet;
+use crate::core::NodeId;
+
 /// Length of a frame's header, in bytes.
 const HEADER: usize = 4;
 /// How much room is made before a read, at least: one TLS record's worth (RFC 8446, 5.1: 2^14).
@@ -40,6 +43,9 @@ pub enum FrameError {
     Io(#[from] std::io::Error),
 }
 
+/// Of members that announce frames that nobody may send: no fault of the network does that.
+static GIANTS: Quiet = Quiet::new();
+
 /// An open connection to one node, for one purpose. The halves may go to two tasks.
 #[derive(Debug)]
 pub struct Connection {
@@ -62,15 +68,17 @@ impl Connection {
                 decoder: Decoder::new(max),
                 patience: PATIENCE,
                 silence: None,
+                from: None,
                 began: None,
             },
         }
     }
 
-    /// After the hello, frames may be longer than that.
-    pub(super) fn set_max(&mut self, max: usize) {
+    /// After the hello it is known who it is, and frames may be longer than that.
+    pub(super) fn admit(&mut self, from: NodeId, max: usize) {
         self.sender.max = max;
         self.receiver.decoder.max = max;
+        self.receiver.from = Some(from);
     }
 }
 
@@ -159,6 +167,8 @@ pub struct FrameReceiver {
     pub(super) patience: Duration,
     /// The longest time without a byte, for those who know that the other side has some to say.
     pub(super) silence: Option<Duration>,
+    /// The member at the other end, once that is known.
+    from: Option<NodeId>,
     /// When the frame that is under way began to arrive.
     began: Option<Instant>,
 }
@@ -175,7 +185,7 @@ impl FrameReceiver {
     /// the TLS goodbye, as it does when a process dies.
     pub async fn recv(&mut self) -> Result<Option<Bytes>, FrameError> {
         loop {
-            if let Some(frame) = self.decoder.next()? {
+            if let Some(frame) = self.decoder.next().inspect_err(|error| self.tell(error))? {
                 self.began = None;
                 return Ok(Some(frame));
             }
@@ -195,6 +205,17 @@ impl FrameReceiver {
             if received == 0 {
                 return if self.decoder.is_empty() { Ok(None) } else { Err(FrameError::Cut) };
             }
+        }
+    }
+}
+
+impl FrameReceiver {
+    fn tell(&self, error: &FrameError) {
+        // A stranger's is told of where it is refused.
+        if let Some(from) = self.from
+            && let Some(others) = GIANTS.may_log()
+        {
+            tracing::warn!(%from, %error, others, "ended a node's connection");
         }
     }
 }

@@ -132,7 +132,7 @@ impl Dialer<'_> {
         let answer = one_frame(&mut connection).await.map_err(failed)?;
         let verdict = verdict_of(&answer)
             .ok_or_else(|| failed(invalid("the answer to the hello makes no sense")))?;
-        connection.set_max(purpose.max_frame());
+        connection.admit(peer.id, purpose.max_frame());
         Ok(verdict.map(|()| connection))
     }
 }
@@ -202,7 +202,7 @@ async fn check(
             return Err(NotAdmitted::Rejected { name, reason });
         }
     };
-    connection.set_max(purpose.max_frame());
+    connection.admit(from, purpose.max_frame());
     Ok(Admitted { from, purpose, connection })
 }
 

@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::handshake::{Admitted, admit};
 use super::node::Shared;
-use super::{Handlers, MeshError, Purpose, serve};
+use super::{Handlers, MeshError, Purpose, Quiet, serve};
 
 /// Handshakes under way. More are turned away at once: strangers may not cost memory.
 const HANDSHAKES: usize = 512;
@@ -72,6 +72,7 @@ async fn accept_until(
 ) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     let mut connections = JoinSet::new();
+    let failures = Quiet::new();
     loop {
         let accepted = tokio::select! {
             _ = &mut stopped => break,
@@ -88,7 +89,9 @@ async fn accept_until(
                 connections.spawn(one(shared, handlers.clone(), stream, from, permit));
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                if let Some(others) = failures.may_log() {
+                    tracing::warn!(%error, others, "cannot accept a connection");
+                }
                 tokio::time::sleep(AFTER_FAILURE).await;
             }
         }

@@ -52,3 +52,4 @@ pub use members::Peer;
 pub use names::IdentityNameError;
 pub use node::{Mesh, MeshConfig};
 pub use purpose::Purpose;
+pub use quiet::Quiet;

@@ -7,13 +7,18 @@ const EVERY: Duration = Duration::from_secs(10);
 
 /// Lets one line through every ten seconds, and counts the rest.
 #[derive(Debug, Default)]
-pub(super) struct Quiet {
+pub struct Quiet {
     state: Mutex<(Option<Instant>, u64)>,
 }
 
 impl Quiet {
+    #[must_use]
+    pub const fn new() -> Quiet {
+        Quiet { state: Mutex::new((None, 0)) }
+    }
+
     /// `Some(n)`: write the line; n others were swallowed since the last.
-    pub(super) fn may_log(&self) -> Option<u64> {
+    pub fn may_log(&self) -> Option<u64> {
         self.may_log_at(Instant::now())
     }
 

@@ -27,10 +27,13 @@ use super::wire::{
     WireVoteRequest, WireVoteResponse, decode, encode,
 };
 use crate::core::NodeId;
-use crate::mesh::{Connection, RpcHandler, StreamHandler};
+use crate::mesh::{Connection, Quiet, RpcHandler, StreamHandler};
 
 /// How long a read index may take at the leader.
 const READ_INDEX: Duration = Duration::from_secs(2);
+
+/// A node that is away breaks its transfers off, and one that is broken may do so all the time.
+static TRANSFERS: Quiet = Quiet::new();
 
 /// What the answers are made of.
 pub(super) struct Services {
@@ -137,7 +140,9 @@ impl Services {
     /// Serves a stream of something large.
     pub async fn bulk(self: &Arc<Self>, from: u64, stream: Stream) {
         if let Err(error) = self.serve_bulk(from, stream).await {
-            tracing::warn!(from, %error, "a transfer ended");
+            if let Some(others) = TRANSFERS.may_log() {
+                tracing::warn!(from, %error, others, "a transfer ended");
+            }
         }
     }
 
