@@ -57,16 +57,21 @@ def fenced(tmp_path_factory):
     assert not cluster.leftovers()
 
 
+@pytest.fixture(scope="session")
+def writers(fenced):
+    """Applications that write all the time, on two nodes."""
+    with fenced.writing("app.db", *fenced.nodes[:2], pause=0.005) as writers:
+        yield writers
+
+
 @pytest.fixture
-def attack(fenced, measured, request):
+def attack(fenced, writers, measured, request):
     """What an attack must not do, whatever comes of it: stop the cluster from committing, end a node,
     cost memory, or fill the log. Answers what watches the nodes."""
-    follower = fenced.followers()[0]
-    with fenced.writing("app.db", fenced.leader(), follower, pause=0.002) as writers:
-        with Watch(fenced) as watch:
-            yield watch
-        end = watch.began + watch.seconds
-        wait_for(lambda: all(w.after(end) for w in writers), 10, "a commit after the attack")
+    with Watch(fenced) as watch:
+        yield watch
+    end = watch.began + watch.seconds
+    wait_for(lambda: all(w.after(end) for w in writers), 10, "a commit after the attack")
     gap = max(w.gap(watch.began) for w in writers)
     during = sum(w.after(watch.began) for w in writers)
     measured(

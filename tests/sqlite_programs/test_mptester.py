@@ -15,6 +15,7 @@ import stat
 
 import pytest
 from conftest import SLOW, VERSIONS, content, run_in, same_everywhere
+from devcluster import Client, SqlError
 
 REPEAT = "3" if SLOW else "1"
 TABLES = ["t1", "t2", "t3", "t4", "t5"]
@@ -79,8 +80,6 @@ def mptester(program, folder, db, script, journal, **options):
 
 def rows(path):
     """What the tasks left; the tables by which they are told what to do hold numbers of processes."""
-    from devcluster import Client
-
     with Client(path) as client:
         names = [
             name for [name] in client.run("SELECT name FROM sqlite_schema WHERE type = 'table'")
@@ -148,8 +147,6 @@ def test_what_is_taken_out_is_refused(cluster_for, versions, script, piece, why)
     node = cluster.leader()
     node.sql(db, "PRAGMA page_size = 4096", "CREATE TABLE IF NOT EXISTS t(x)")
     before = content(node.db(db))
-    from devcluster import SqlError
-
     change = "VACUUM" if statement[1] == "page_size" else "INSERT INTO t VALUES (1)"
     with pytest.raises(SqlError):
         node.sql(db, statement[0], change)
