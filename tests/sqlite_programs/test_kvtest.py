@@ -7,7 +7,7 @@ list, its own integrity check, and how many bytes it read.
 import pytest
 from conftest import SLOW, run_in, same_everywhere
 
-COUNT = 5000 if SLOW else 300
+COUNT = 3000 if SLOW else 100
 RUNS = [
     ["--random", "--blob-api"],
     ["--asc", "--mmap", "100000000"],

@@ -46,8 +46,11 @@ LONGER = [
     *(("multiwrite01", mode) for mode in ("truncate", "persist")),
     ("config02", "delete"),
 ]
-# In the short round each script meets each version once at least, not every combination.
-SHORT = [(*case, version) for case, version in zip(WAL + ROLLBACK, itertools.cycle(VERSIONS))]
+# In the short round each script runs once, each with another version; crash01 in WAL mode runs across the
+# nodes there.
+SHORT = [
+    (*case, version) for case, version in zip([*WAL, *ROLLBACK][1:], itertools.cycle(VERSIONS))
+]
 CASES = (
     [(*case, version) for case in WAL + ROLLBACK + LONGER for version in VERSIONS]
     if SLOW
