@@ -139,10 +139,10 @@ impl Services {
 
     /// Serves a stream of something large.
     pub async fn bulk(self: &Arc<Self>, from: u64, stream: Stream) {
-        if let Err(error) = self.serve_bulk(from, stream).await {
-            if let Some(others) = TRANSFERS.may_log() {
-                tracing::warn!(from, %error, others, "a transfer ended");
-            }
+        if let Err(error) = self.serve_bulk(from, stream).await
+            && let Some(others) = TRANSFERS.may_log()
+        {
+            tracing::warn!(from, %error, others, "a transfer ended");
         }
     }
 
