@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::{DatabaseName, Incarnation, Position, TransactionId};
 
 /// The changed pages of a transaction, an LTX file: in the entry, or beside it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Payload {
     /// Small ones travel inside the entry.
     Inline(Bytes),
@@ -15,7 +15,7 @@ pub enum Payload {
 }
 
 /// One transaction, asking to become the next of its database.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Commit {
     pub id: TransactionId,
     pub database: DatabaseName,
@@ -33,7 +33,7 @@ pub struct Commit {
 }
 
 /// The data of a Raft entry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Command {
     Commit(Commit),
     /// Ends an incarnation: the database is deleted on every node.
@@ -61,7 +61,7 @@ impl Command {
 }
 
 /// What became of a transaction. Kept for the last ones of every node, in snapshots too (Rule 5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Verdict {
     /// It is part of the database's history, in this incarnation, by the entry of this index.
     Accepted { incarnation: Incarnation, index: u64 },
@@ -70,7 +70,7 @@ pub enum Verdict {
 }
 
 /// Why a transaction was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     #[error("the database stands at another position than the transaction was made on")]
     Base,

@@ -9,7 +9,7 @@ use super::{Command, Commit, Refusal, Verdict};
 use crate::core::{DatabaseName, EntryId, Incarnation, NodeId, Position, TransactionId, Txid};
 
 /// A database, as the cluster knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DatabaseState {
     /// This life of the name.
     pub incarnation: Incarnation,
@@ -52,7 +52,7 @@ impl Effect {
 }
 
 /// All that the entries of the log so far have made: the databases, and the last verdicts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct State {
     databases: BTreeMap<DatabaseName, DatabaseState>,
     verdicts: BTreeMap<NodeId, NodeVerdicts>,

@@ -23,7 +23,7 @@ type Number = (Boot, u64);
 /// everything below it is forgotten, for good: it was decided and dropped, or came far too late,
 /// and is never judged (again). Otherwise a transaction whose verdict was dropped could be
 /// accepted a second time (one-history).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct NodeVerdicts {
     kept: BTreeMap<Number, Verdict>,
 }

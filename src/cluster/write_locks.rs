@@ -87,7 +87,7 @@ pub struct WriteLocksStatus {
 }
 
 /// A lock that was granted or reclaimed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Hold {
     node: NodeId,
     ticket: Ticket,
@@ -97,7 +97,7 @@ struct Hold {
 }
 
 /// A place in a queue. `waited`: some call has already left it waiting.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Waiter {
     node: NodeId,
     ticket: Ticket,
@@ -105,7 +105,7 @@ struct Waiter {
 }
 
 /// The lock of one database. A node is the holder, or in the queue once, or neither.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Lock {
     holder: Option<Hold>,
     queue: VecDeque<Waiter>,
@@ -169,7 +169,7 @@ impl Lock {
 }
 
 /// The table of one leader in one term. Dropped when it is leader no more.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WriteLocks {
     term: u64,
     first_entry_applied: bool,
