@@ -56,6 +56,9 @@ pub struct Arbiter {
     last_index: LastIndex,
     holder: Weak<dyn Holder>,
     reign: Mutex<Option<Reign>>,
+    /// Proposals in the log of a leader whose reign has not begun yet, by its term: it may be led
+    /// for a moment before the first entry of the term is applied. Taken after `reign`, if both.
+    early: Mutex<HashMap<TransactionId, (u64, DatabaseName)>>,
     /// The table's next deadline is another one.
     deadline_changed: Notify,
     me: Weak<Arbiter>,
@@ -76,6 +79,7 @@ impl Arbiter {
             last_index,
             holder,
             reign: Mutex::new(None),
+            early: Mutex::default(),
             deadline_changed: Notify::new(),
             me: Weak::clone(me),
         })
@@ -124,12 +128,21 @@ impl Arbiter {
         hear.insert(self.group.me());
         let now = self.clock.now();
         let mut table = WriteLocks::new(term, hear, now + RECLAIM);
-        let mut actions = table.first_entry_applied(now);
-        if let Some(holder) = self.holder.upgrade() {
-            actions.extend(table.reclaim(now, self.group.me(), &holder.held(term)).actions);
-        }
-        *lock(&self.reign) =
-            Some(Reign { term, table, asked: HashMap::new(), proposals: HashMap::new() });
+        let held = self.holder.upgrade().map(|holder| holder.held(term)).unwrap_or_default();
+        let actions = {
+            let mut reign = lock(&self.reign);
+            // Rule 14: what was proposed to this leader before now is in flight, too.
+            let early = std::mem::take(&mut *lock(&self.early));
+            let early = early.into_iter().filter(|(_, (of, _))| *of == term);
+            let proposals: HashMap<_, _> = early.map(|(id, (_, name))| (id, name)).collect();
+            for database in proposals.values() {
+                table.proposal_started(database);
+            }
+            let mut actions = table.first_entry_applied(now);
+            actions.extend(table.reclaim(now, self.group.me(), &held).actions);
+            *reign = Some(Reign { term, table, asked: HashMap::new(), proposals });
+            actions
+        };
         self.perform(term, actions);
         for node in others {
             let arbiter = Arc::clone(self);
@@ -379,7 +392,10 @@ impl Arbiter {
     /// A transaction goes into this leader's log.
     fn proposal_started(&self, term: u64, id: TransactionId, database: &DatabaseName) {
         let mut reign = lock(&self.reign);
-        let Some(reign) = reign.as_mut().filter(|reign| reign.term == term) else { return };
+        let Some(reign) = reign.as_mut().filter(|reign| reign.term == term) else {
+            lock(&self.early).insert(id, (term, database.clone()));
+            return;
+        };
         if reign.proposals.insert(id, database.clone()).is_none() {
             reign.table.proposal_started(database);
         }
@@ -389,14 +405,21 @@ impl Arbiter {
     pub fn proposal_finished(&self, id: TransactionId) {
         let now = self.clock.now();
         let mut done = None;
-        if let Some(reign) = lock(&self.reign).as_mut()
-            && let Some(database) = reign.proposals.remove(&id)
         {
-            let step = |table: &mut WriteLocks| table.proposal_finished(now, &database);
-            done = Some((reign.term, self.step(&mut reign.table, step)));
+            let mut reign = lock(&self.reign);
+            lock(&self.early).remove(&id);
+            if let Some(reign) = reign.as_mut()
+                && let Some(database) = reign.proposals.remove(&id)
+            {
+                let step = |table: &mut WriteLocks| table.proposal_finished(now, &database);
+                done = Some((reign.term, self.step(&mut reign.table, step)));
+            }
         }
         if let Some((term, actions)) = done {
             self.perform(term, actions);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
