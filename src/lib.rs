@@ -10,6 +10,8 @@ pub mod cli;
 pub mod cluster;
 pub mod commit;
 pub mod core;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod locks;
 pub mod ltx;
 pub mod mesh;

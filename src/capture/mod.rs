@@ -8,6 +8,8 @@
 //! capture lives as long as one hold of the write lock; after an error or a refusal the operation
 //! is answered EIO, and the hold is doomed (Rule 1): nothing more of it is passed on.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod journal;
 mod ranges;
 mod spilled;

@@ -16,6 +16,8 @@
 
 mod command;
 mod encoding;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod invariants;
 mod state;
 mod verdicts;

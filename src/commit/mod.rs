@@ -24,6 +24,8 @@ mod deletion;
 pub mod door;
 mod entrance;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod gate;
 mod hold;
 mod journal;

@@ -35,6 +35,8 @@ mod checksum;
 mod decoder;
 mod encoder;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod header;
 mod index;
 mod order;

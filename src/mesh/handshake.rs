@@ -21,14 +21,14 @@ const HELLO_MAX: usize = 64;
 
 /// The first frame, from the dialer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Hello {
-    version: u8,
-    from: NodeId,
-    to: NodeId,
+pub(super) struct Hello {
+    pub(super) version: u8,
+    pub(super) from: NodeId,
+    pub(super) to: NodeId,
 }
 
 impl Hello {
-    fn encode(self) -> Bytes {
+    pub(super) fn encode(self) -> Bytes {
         let mut bytes = vec![self.version];
         bytes.extend(self.from.0.to_be_bytes());
         bytes.extend(self.to.0.to_be_bytes());
@@ -36,7 +36,7 @@ impl Hello {
     }
 
     /// Later versions may be longer; the version is always the first byte.
-    fn decode(bytes: &[u8]) -> Option<Hello> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Hello> {
         let (version, rest) = bytes.split_first()?;
         let (from, rest) = rest.split_first_chunk()?;
         let (to, _) = rest.split_first_chunk()?;
@@ -57,7 +57,7 @@ fn verdict_code(verdict: Result<(), Rejection>) -> u8 {
     }
 }
 
-fn verdict_of(answer: &[u8]) -> Option<Result<(), Rejection>> {
+pub(super) fn verdict_of(answer: &[u8]) -> Option<Result<(), Rejection>> {
     match *answer.get(1)? {
         0 => Some(Ok(())),
         1 => Some(Err(Rejection::UnknownMember)),

@@ -26,6 +26,8 @@ mod calls;
 mod durable;
 mod error;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod handler;
 mod handshake;
 mod keeper;

@@ -22,6 +22,8 @@ mod commit_notes;
 mod compact;
 mod database_stream;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod joining;
 mod links;
 mod log;

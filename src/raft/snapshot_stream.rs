@@ -71,7 +71,7 @@ pub(super) enum Part {
 
 /// What a receiver of a snapshot says.
 #[derive(Debug, Serialize, Deserialize)]
-enum Answer {
+pub(super) enum Answer {
     AtWork,
     /// Installed, or not needed; with the receiver's vote.
     Installed(WireVote),

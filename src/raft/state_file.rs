@@ -74,7 +74,7 @@ impl StateFile {
     }
 }
 
-fn encode(meta: &WireMeta, state: &State) -> Vec<u8> {
+pub(super) fn encode(meta: &WireMeta, state: &State) -> Vec<u8> {
     let meta = encode_body(meta);
     let mut bytes = Vec::from(MAGIC);
     bytes.extend(VERSION.to_be_bytes());
@@ -89,7 +89,7 @@ fn encode(meta: &WireMeta, state: &State) -> Vec<u8> {
     bytes
 }
 
-fn decode(path: &Path, bytes: &[u8]) -> Result<(WireMeta, State), StateFileError> {
+pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<(WireMeta, State), StateFileError> {
     let damaged = |why: String| StateFileError::Damaged { path: path.to_owned(), why };
     let number = |at: usize| {
         let four = bytes.get(at..).and_then(|rest| rest.first_chunk());

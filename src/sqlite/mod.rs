@@ -9,6 +9,8 @@
 //! "Database File Format" and "WAL-mode File Format" documents of SQLite, and its `wal.c` and
 //! `pager.c`.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod header;
 pub mod index_header;
 pub mod journal;

@@ -34,6 +34,8 @@ mod durability;
 pub mod durable;
 mod error;
 mod folder;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod in_place;
 mod overlay;
 mod read_marks;

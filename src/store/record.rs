@@ -51,7 +51,7 @@ impl Record {
         }
     }
 
-    fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
+    pub(super) fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
         let mut bytes = vec![0; HEAD];
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..12].copy_from_slice(&VERSION.to_be_bytes());
@@ -61,7 +61,7 @@ impl Record {
         Ok(bytes)
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, String> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, String> {
         let (head, body) =
             bytes.split_first_chunk::<HEAD>().ok_or_else(|| "it is cut short".to_owned())?;
         let [m @ .., v0, v1, v2, v3, c0, c1, c2, c3] = *head;

@@ -26,6 +26,10 @@ impl Group for Alone {
         Vec::new()
     }
 
+    fn reaches(&self, _: NodeId) -> bool {
+        true
+    }
+
     fn leadership(&self) -> watch::Receiver<Leadership> {
         self.0.subscribe()
     }

@@ -8,6 +8,8 @@
 
 mod accounts;
 mod check;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod manual;
 mod parse;
 mod types;

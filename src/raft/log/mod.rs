@@ -10,6 +10,8 @@
 //! Rule 19: an entry counts as flushed only when the staged file that it names is there.
 
 pub(in crate::raft) mod disk;
+#[cfg(any(test, fuzzing))]
+pub(in crate::raft) mod fuzzing;
 mod memory;
 mod read;
 mod record;
