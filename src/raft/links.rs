@@ -1,4 +1,5 @@
-//! The way to the other nodes: the mesh, or in tests a network that loses things.
+//! The way to the other nodes: the mesh, or in tests and in the simulation a network that loses
+//! things.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::mesh::{CallError, Connection, FrameReceiver, FrameSender, Mesh, MeshE
 /// Why something did not reach another node, or no answer came.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}")]
-pub(super) struct LinkError {
+pub struct LinkError {
     pub why: String,
     /// Nobody is there: not to be tried again at once.
     pub unreachable: bool,
@@ -23,7 +24,7 @@ impl LinkError {
     }
 }
 
-pub(super) trait Links: Send + Sync + 'static {
+pub trait Links: Send + Sync + 'static {
     /// A call with an answer.
     fn call(
         &self,
@@ -38,19 +39,19 @@ pub(super) trait Links: Send + Sync + 'static {
 }
 
 /// The two halves of a stream.
-pub(super) struct Stream {
+pub struct Stream {
     pub sender: Box<dyn Sender>,
     pub receiver: Box<dyn Receiver>,
 }
 
-pub(super) trait Sender: Send + Sync {
+pub trait Sender: Send + Sync {
     /// Sends a frame now. Not to be dropped half-way.
     fn send(&mut self, frame: Bytes) -> BoxFuture<'_, Result<(), LinkError>>;
     /// Ends the stream in order.
     fn close(self: Box<Self>) -> BoxFuture<'static, Result<(), LinkError>>;
 }
 
-pub(super) trait Receiver: Send + Sync {
+pub trait Receiver: Send + Sync {
     /// The next frame; `None`: the other side ended the stream in order. May be dropped and called
     /// again without loss.
     fn receive(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, LinkError>>;

@@ -25,7 +25,7 @@ mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod joining;
-mod links;
+pub mod links;
 mod log;
 mod machine;
 mod network;

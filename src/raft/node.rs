@@ -152,7 +152,11 @@ impl RaftNode {
         Self::start_with(config, Arc::new(mesh), replica, staged).await
     }
 
-    pub(super) async fn start_with(
+    /// As [`RaftNode::start`], over any network.
+    ///
+    /// # Errors
+    /// The folder cannot be used, or what is in it is damaged.
+    pub async fn start_with(
         config: RaftConfig,
         links: Arc<dyn Links>,
         replica: Arc<dyn Replica>,

@@ -27,7 +27,7 @@ use super::wire::{
     WireVoteRequest, WireVoteResponse, decode, encode,
 };
 use crate::core::NodeId;
-use crate::mesh::{Connection, Quiet, RpcHandler, StreamHandler};
+use crate::mesh::{Connection, Purpose, Quiet, RpcHandler, StreamHandler};
 
 /// How long a read index may take at the leader.
 const READ_INDEX: Duration = Duration::from_secs(2);
@@ -191,6 +191,14 @@ pub struct RaftHandlers {
 impl RaftHandlers {
     /// Method numbers below belong to this room.
     pub const METHODS: u8 = 64;
+
+    /// Serves a stream that another node opened, over whatever network, until it ends.
+    pub async fn serve(&self, from: NodeId, purpose: Purpose, stream: Stream) {
+        match purpose {
+            Purpose::Raft => self.services.appends(from.0, stream).await,
+            Purpose::Bulk | Purpose::Rpc => self.services.bulk(from.0, stream).await,
+        }
+    }
 
     /// Takes the streams of [`crate::mesh::Purpose::Raft`].
     pub fn raft(&self) -> Arc<dyn StreamHandler> {
