@@ -107,7 +107,7 @@ pub fn begin(sim: &Arc<Sim>, up: &Up) {
 enum Failed {
     /// Somebody else is at it.
     Busy,
-    Error(rusqlite::Error),
+    Error,
 }
 
 impl From<rusqlite::Error> for Failed {
@@ -118,7 +118,7 @@ impl From<rusqlite::Error> for Failed {
                 let at = machine().now as f64 / 1e9;
                 crate::os::symbols::die(&format!("at {at:.6} s on n{}: {error}", threads::node()), 1)
             }
-            _ => Failed::Error(error),
+            _ => Failed::Error,
         }
     }
 }
@@ -147,7 +147,7 @@ impl App {
                     self.use_connection(&connection);
                 }
                 Err(Failed::Busy) => add(&COUNTS.busy),
-                Err(Failed::Error(_)) => add(&COUNTS.errors),
+                Err(Failed::Error) => add(&COUNTS.errors),
             }
             threads::sleep(1_000_000 + chance().below(50_000_000));
         }
@@ -155,10 +155,8 @@ impl App {
 
     fn connect(&self, number: u64) -> Result<Connection, Failed> {
         let name = DatabaseName::new(self.name.clone()).unwrap();
-        let refused = |errno: litefs_py::commit::door::Errno| {
-            Failed::Error(rusqlite::Error::InvalidPath(format!("errno {}", errno.0).into()))
-        };
-        let process = Process::new(&self.kernel, &name, number).map_err(refused)?;
+        let process =
+            Process::new(&self.kernel, &name, number).map_err(|_errno| Failed::Error)?;
         if self.writes && !self.first && chance().one_in(6) {
             let next = self.clone();
             let dies_in = 20 + chance().below(600);
@@ -248,7 +246,7 @@ impl App {
             match done {
                 Ok(()) => {}
                 Err(Failed::Busy) => add(&COUNTS.busy),
-                Err(Failed::Error(_)) => {
+                Err(Failed::Error) => {
                     add(&COUNTS.errors);
                     let _over = connection.execute_batch("rollback");
                     if chance().one_in(2) {

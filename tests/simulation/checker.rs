@@ -185,7 +185,7 @@ impl Ledger {
         let applied = self.nodes[node].applied;
         let committed = self.commits(name, applied);
         let first = self.first.get(name).copied().unwrap_or(0);
-        if first > 0 && rows + first > committed {
+        if first > 0 && rows > 0 && rows + first > committed {
             let why = format!(
                 "{name} on n{node} shows {rows} rows, of {committed} transactions up to {applied}"
             );

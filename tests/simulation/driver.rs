@@ -127,7 +127,7 @@ fn many(asked: &Asked) {
                         return;
                     }
                     let (good, output) = child(seed, false);
-                    crate::say(output.trim_end());
+                    crate::say(if good { output.lines().next().unwrap_or_default() } else { output.trim_end() });
                     if !good {
                         crate::say(&format!("SEED {seed} FAILED"));
                     }

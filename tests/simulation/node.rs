@@ -269,10 +269,10 @@ fn run(sim: &Arc<Sim>, life: Life) {
     let ended = runtime.block_on(serve(sim, life));
     match ended {
         // Its memory is another's to forget.
-        Ok(()) => std::process::exit(0),
+        Ok(()) => threads::exit(0),
         Err(why) => {
             crate::say(&format!("n{} ends: {why}", life.node));
-            std::process::exit(1)
+            threads::exit(1)
         }
     }
 }

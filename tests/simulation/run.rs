@@ -604,7 +604,6 @@ impl World {
     fn converge(&mut self) -> ! {
         let deadline = machine().now + CONVERGES;
         let mut next_look = machine().now + 500 * MILLI;
-        let mut why = String::new();
         loop {
             self.see_who_ended();
             let now = machine().now;
@@ -612,12 +611,11 @@ impl World {
                 next_look = now + 400 * MILLI;
                 match self.compare() {
                     Ok(lists) => self.end(&lists),
-                    Err(different) => why = different,
+                    Err(why) if machine().now > deadline => {
+                        die(&format!("seed {}: converges: {why}", self.seed), 1);
+                    }
+                    Err(_) => continue,
                 }
-                if machine().now > deadline {
-                    die(&format!("seed {}: converges: {why}", self.seed), 1);
-                }
-                continue;
             }
             match self.sim.net.due() {
                 Ok(event) => self.event(event),

@@ -392,6 +392,17 @@ pub unsafe extern "C" fn exit(code: c_int) -> ! {
     }
 }
 
+/// Rust's `exit` lets one thread of the process end it, and any other wait here for that: it is
+/// another node's program that ends.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pause() -> c_int {
+    if threads::is_on() && threads::node() != threads::WORLD {
+        threads::exit(70);
+    }
+    // SAFETY: no arguments.
+    unsafe { answer(raw(libc::SYS_pause, [0; 6])) as c_int }
+}
+
 // ---- files --------------------------------------------------------------------------------------
 
 unsafe fn open_at(path: *const c_char, flags: c_int, mode: c_int) -> c_int {
