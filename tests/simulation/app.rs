@@ -8,7 +8,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use litefs_py::commit::door::Databases;
 use litefs_py::core::DatabaseName;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
@@ -87,12 +86,11 @@ struct App {
 /// Starts the applications of a node, which serves from now on.
 pub fn begin(sim: &Arc<Sim>, up: &Up) {
     let work = &sim.work;
-    let kernel = Kernel::new(Arc::clone(&up.databases) as Arc<dyn Databases>);
     for name in &work.databases {
         for which in 0..work.writers + work.readers {
             let app = App {
                 sim: Arc::clone(sim),
-                kernel: Arc::clone(&kernel),
+                kernel: Arc::clone(&up.kernel),
                 node: up.life.node,
                 name: name.clone(),
                 writes: which < work.writers,
@@ -318,6 +316,9 @@ impl App {
             connection.execute_batch("rollback to s; release s")?;
         }
         connection.execute("update bank set balance = balance + ?1 where account = ?2", [amount, to])?;
+        if chance().one_in(30) {
+            connection.execute_batch("drop index if exists i; create index i on pad(bytes)")?;
+        }
         if chance().one_in(self.sim.work.large) {
             let (keys, bytes) = (1 + below(20), 500 + below(6000));
             for _ in 0..keys {
@@ -388,10 +389,9 @@ pub fn list(connection: &Connection) -> Result<Vec<u64>, rusqlite::Error> {
 /// Reads the whole of a database of a node: its list, its contents' hash, whether it is sound. To be
 /// called on a thread of that node.
 pub fn read_all(up: &Up, name: &str) -> Result<(Vec<u64>, u64), String> {
-    let kernel = Kernel::new(Arc::clone(&up.databases) as Arc<dyn Databases>);
     let database = DatabaseName::new(name.to_owned()).map_err(|error| error.to_string())?;
     let number = number();
-    let process = Process::new(&kernel, &database, number);
+    let process = Process::new(&up.kernel, &database, number);
     let process = process.map_err(|errno| format!("errno {}", errno.0))?;
     let file = format!("p{number}");
     vfs::admit(&file, &process);

@@ -7,7 +7,8 @@
 //!   each list that is read where it must be already.
 //! - invisible-until-committed: nobody reads more rows than its node has applied transactions; and
 //!   every list that is read is the beginning of the last one.
-//! - nothing of a transaction that was rolled back is ever seen.
+//! - A write lock is given to one node at a time (Rule 14).
+//! - Nothing of a transaction that was rolled back is ever seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -44,9 +45,13 @@ struct Entry {
 #[derive(Default)]
 pub struct Ledger {
     pub seed: u64,
+    /// Says what becomes of each transaction.
+    pub tells: bool,
     entries: BTreeMap<u64, Entry>,
     leaders: BTreeMap<u64, usize>,
     positions: BTreeMap<(String, u64, u64), u64>,
+    /// Of the write locks that were given to other nodes than the leader: by term and database.
+    holders: BTreeMap<(u64, String), (usize, u64)>,
     nodes: Vec<Where>,
     /// By database.
     pub fates: BTreeMap<String, BTreeMap<u64, Fate>>,
@@ -99,6 +104,27 @@ impl Ledger {
 
     pub fn installs(&mut self, node: usize, index: u64) {
         self.nodes[node].applied = self.nodes[node].applied.max(index);
+    }
+
+    /// The leader of a term gives a node the write lock of a database. `free`: it has given up
+    /// another node since, whose lock it may have taken away.
+    pub fn granted(&mut self, term: u64, name: &str, node: usize, ticket: u64, free: bool) {
+        let before = self.holders.insert((term, name.to_owned()), (node, ticket));
+        if let Some((other, _)) = before
+            && other != node
+            && !free
+        {
+            let why = format!("the lock of {name} is n{other}'s in term {term}, and given to n{node}");
+            self.broken("Rule 14: granted once", &why);
+        }
+    }
+
+    /// A node has done with a lock, says its message.
+    pub fn released(&mut self, term: u64, name: &str, node: usize, ticket: u64) {
+        let key = (term, name.to_owned());
+        if self.holders.get(&key).is_some_and(|held| held.0 == node && held.1 <= ticket) {
+            self.holders.remove(&key);
+        }
     }
 
     /// A node was told an entry.
@@ -176,6 +202,11 @@ impl Ledger {
     /// A reader saw this list; `known` rows it had to see.
     pub fn saw(&mut self, node: usize, name: &str, list: &[u64], known: u64) {
         self.reads += 1;
+        if self.tells {
+            let tail = &list[list.len().saturating_sub(3)..];
+            let now = machine().now as f64 / 1e9;
+            crate::say(&format!("{now:.6} {name} n{node} saw {}: {tail:?}", list.len()));
+        }
         let rows = list.len() as u64;
         machine().note(hash_of(&list) ^ rows);
         if rows < known {
@@ -228,6 +259,9 @@ impl Ledger {
     }
 
     pub fn fate(&mut self, name: &str, id: u64, fate: Fate) {
+        if self.tells {
+            crate::say(&format!("{:.6} {name} {id} {fate:?}", machine().now as f64 / 1e9));
+        }
         machine().note(id ^ ((fate as u64) << 60));
         self.fates.entry(name.to_owned()).or_default().insert(id, fate);
         match fate {

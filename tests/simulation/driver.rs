@@ -1,11 +1,13 @@
 //! Many seeds, each in a process of its own.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 /// What one seed may take, of the real time.
 const LONGEST: Duration = Duration::from_secs(180);
@@ -16,10 +18,22 @@ struct Asked {
     one: Option<u64>,
     verbose: bool,
     twice: u64,
+    /// Each seed that held is written there, and not run again.
+    results: Option<PathBuf>,
+    /// No new seed is begun after so many minutes.
+    minutes: u64,
 }
 
 fn asked() -> Result<Asked, String> {
-    let mut asked = Asked { first: 0, end: 200, one: None, verbose: false, twice: 10 };
+    let mut asked = Asked {
+        first: 0,
+        end: 200,
+        one: None,
+        verbose: false,
+        twice: 10,
+        results: None,
+        minutes: 24 * 60,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} wants a value"));
@@ -32,6 +46,8 @@ fn asked() -> Result<Asked, String> {
                 (asked.first, asked.end) = (number(first)?, number(end)?);
             }
             "--twice" => asked.twice = number(&value()?)?,
+            "--results" => asked.results = Some(PathBuf::from(value()?)),
+            "--minutes" => asked.minutes = number(&value()?)?,
             "--verbose" => asked.verbose = true,
             // Of cargo test, for other tests' harness.
             _ => {}
@@ -109,53 +125,86 @@ fn child(seed: u64, verbose: bool) -> (bool, String) {
     (status.is_some_and(|status| status.success()), text)
 }
 
-fn trace(output: &str) -> Option<String> {
-    let line = output.lines().find(|line| line.starts_with("seed "))?;
-    Some(line.rsplit_once("trace ")?.1.to_owned())
+/// What a seed that held said of itself.
+fn figures(output: &str) -> Option<Value> {
+    let line = output.lines().find(|line| line.starts_with('{'))?;
+    serde_json::from_str(line).ok()
+}
+
+/// The seeds that held in an earlier part of the run.
+fn held_before(results: &Path) -> BTreeMap<u64, Value> {
+    let text = std::fs::read_to_string(results).unwrap_or_default();
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter_map(|value| Some((value.get("seed")?.as_u64()?, value))).collect()
+}
+
+/// Adds up what the seeds counted; of the longest it is the longest.
+fn total(all: &BTreeMap<u64, Value>) -> Value {
+    let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+    let mut gaps = Vec::new();
+    for value in all.values() {
+        let Some(fields) = value.as_object() else { continue };
+        let faults = fields.get("faults").and_then(Value::as_object).into_iter().flatten();
+        for (name, count) in fields.iter().chain(faults) {
+            let Some(count) = count.as_u64().filter(|_| name != "seed") else { continue };
+            let sum = sums.entry(name.clone()).or_default();
+            *sum = if name.starts_with("longest") { count.max(*sum) } else { *sum + count };
+        }
+        gaps.extend(fields.get("longest_gap_ms").and_then(Value::as_u64));
+    }
+    gaps.sort_unstable();
+    for (name, part) in [("gap_ms_median", 50), ("gap_ms_95", 95), ("gap_ms_99", 99)] {
+        let at = (gaps.len() * part / 100).min(gaps.len().saturating_sub(1));
+        sums.insert(name.to_owned(), gaps.get(at).copied().unwrap_or(0));
+    }
+    sums.insert("seeds".to_owned(), all.len() as u64);
+    serde_json::json!({ "total": sums })
 }
 
 fn many(asked: &Asked) {
-    let next = AtomicU64::new(asked.first);
-    let results: Mutex<BTreeMap<u64, (bool, String)>> = Mutex::default();
     let begun = Instant::now();
+    let latest = begun + Duration::from_secs(asked.minutes * 60);
+    let before = asked.results.as_deref().map(held_before).unwrap_or_default();
+    let before: BTreeMap<u64, Value> =
+        before.into_iter().filter(|(seed, _)| (asked.first..asked.end).contains(seed)).collect();
+    let known = before.len();
+    let next = AtomicU64::new(asked.first);
+    let held: Mutex<BTreeMap<u64, Value>> = Mutex::new(before);
+    let failed: Mutex<Vec<String>> = Mutex::default();
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= asked.end {
+                    if seed >= asked.end || Instant::now() > latest {
                         return;
                     }
-                    let (good, output) = child(seed, false);
-                    crate::say(if good { output.lines().next().unwrap_or_default() } else { output.trim_end() });
-                    if !good {
-                        crate::say(&format!("SEED {seed} FAILED"));
+                    if !held.lock().unwrap().contains_key(&seed) {
+                        one_of_many(asked, seed, &held, &failed);
                     }
-                    results.lock().unwrap().insert(seed, (good, output));
                 }
             });
         }
     });
-    let results = std::mem::take(&mut *results.lock().unwrap());
-    let mut failed: Vec<String> = results
-        .iter()
-        .filter(|(_, (good, _))| !good)
-        .map(|(seed, _)| format!("seed {seed}"))
-        .collect();
-    let mut passed = results.len() - failed.len();
+    let held = std::mem::take(&mut *held.lock().unwrap());
+    let mut failed = std::mem::take(&mut *failed.lock().unwrap());
+    let mut passed = held.len();
     // A seed runs the same way each time.
     for seed in asked.first..asked.end.min(asked.first + asked.twice) {
-        let first = results.get(&seed).and_then(|(_, output)| trace(output));
-        let (_, again) = child(seed, false);
-        let again = trace(&again);
-        if first.is_some() && first == again {
+        let Some(first) = held.get(&seed) else { continue };
+        let again = figures(&child(seed, false).1);
+        if again.as_ref().and_then(|again| again.get("trace")) == first.get("trace") {
             passed += 1;
         } else {
-            failed.push(format!("seed {seed} again: {first:?} and {again:?}"));
+            failed.push(format!("seed {seed} ran another way the second time"));
         }
     }
     for failed in &failed {
         crate::say(&format!("failed: {failed}"));
+    }
+    crate::say(&total(&held).to_string());
+    if known > 0 {
+        crate::say(&format!("{known} of them held in an earlier part"));
     }
     let word = if failed.is_empty() { "ok" } else { "FAILED" };
     crate::say(&format!(
@@ -165,4 +214,29 @@ fn many(asked: &Asked) {
         begun.elapsed().as_secs_f64()
     ));
     std::process::exit(i32::from(!failed.is_empty()));
+}
+
+fn one_of_many(
+    asked: &Asked,
+    seed: u64,
+    held: &Mutex<BTreeMap<u64, Value>>,
+    failed: &Mutex<Vec<String>>,
+) {
+    let (good, output) = child(seed, false);
+    let figures = figures(&output).filter(|_| good);
+    let Some(figures) = figures else {
+        crate::say(output.trim_end());
+        let again = format!("cargo test --test simulation -- --seed {seed} --verbose");
+        crate::say(&format!("seed {seed} FAILED; once more: {again}"));
+        failed.lock().unwrap().push(format!("seed {seed}"));
+        return;
+    };
+    crate::say(output.lines().find(|line| line.starts_with("seed ")).unwrap_or_default());
+    let mut held = held.lock().unwrap();
+    if let Some(results) = &asked.results {
+        use std::io::Write;
+        let file = std::fs::File::options().create(true).append(true).open(results);
+        let _written = file.and_then(|mut file| writeln!(file, "{figures}"));
+    }
+    held.insert(seed, figures);
 }

@@ -15,6 +15,7 @@ mod app;
 mod checker;
 mod driver;
 mod faults;
+mod grants;
 mod kernel;
 mod net;
 mod node;

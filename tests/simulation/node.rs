@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use litefs_py::cluster::{Command, State};
+use litefs_py::commit::door::Databases;
 use litefs_py::commit::peers::{Group, Leadership, SharedGroup};
 use litefs_py::commit::{
     AllDatabases, Arbiter, Counters, Database, Holder, METHOD, Proposer, Service, Settings, Shared,
@@ -26,6 +27,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::{oneshot, watch};
 
 use crate::checker::Ledger;
+use crate::kernel::Kernel;
 use crate::net::{Life, Net, NetLinks};
 use crate::os::threads;
 
@@ -60,6 +62,8 @@ pub struct Up {
     pub databases: Arc<AllDatabases>,
     pub raft: Arc<RaftNode>,
     pub arbiter: Arc<Arbiter>,
+    /// Its applications' one.
+    pub kernel: Arc<Kernel>,
     pub stop: Arc<Mutex<Option<oneshot::Sender<()>>>>,
 }
 
@@ -358,6 +362,7 @@ async fn serve(sim: &Arc<Sim>, life: Life) -> Result<(), String> {
         databases: Arc::clone(&databases),
         raft: Arc::clone(&raft),
         arbiter,
+        kernel: Kernel::new(Arc::clone(&databases) as Arc<dyn Databases>),
         stop: Arc::new(Mutex::new(Some(stop))),
     };
     sim.up.lock().unwrap().insert(life.node, up.clone());

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use litefs_py::commit::Settings;
+use litefs_py::commit::{METHOD, Settings};
 use litefs_py::core::NodeId;
 use litefs_py::raft::Compaction;
 use litefs_py::raft::links::LinkError;
@@ -14,6 +14,7 @@ use litefs_py::raft::links::LinkError;
 use crate::app::{self, Work};
 use crate::checker::Ledger;
 use crate::faults::{Fault, Faults};
+use crate::grants::{self, Request};
 use crate::net::{Event, Life, Net};
 use crate::node::{self, Plan, Sim, Up};
 use crate::os::symbols::die;
@@ -96,6 +97,8 @@ struct World {
     /// Since when a node cannot reach another.
     out_of_reach: BTreeMap<(usize, usize), u64>,
     given_up: BTreeMap<(usize, usize), bool>,
+    /// When a node was last given up, or died.
+    lately: u64,
     /// The one node of the run whose disk may lie.
     liar: Option<usize>,
     /// Its disk had a fault in this life: its program may end by itself.
@@ -169,6 +172,7 @@ pub fn run(seed: u64, base: &Path, verbose: bool) -> ! {
         ledger: Mutex::new(Ledger::new(seed)),
         up: Mutex::default(),
     });
+    sim.ledger.lock().unwrap().tells = verbose;
     let lasts = (5 + chance.below(7)) * SECOND;
     let mut world = World {
         seed,
@@ -178,6 +182,7 @@ pub fn run(seed: u64, base: &Path, verbose: bool) -> ! {
         calm: false,
         out_of_reach: BTreeMap::new(),
         given_up: BTreeMap::new(),
+        lately: 0,
         liar: chance.one_in(3).then(|| 1 + chance.below(nodes as u64) as usize),
         excused: vec![false; nodes + 1],
         ended: 0,
@@ -256,9 +261,25 @@ impl World {
                     return;
                 };
                 let calls = Arc::clone(&up.calls);
+                let asked = (method == METHOD).then(|| grants::request(&request)).flatten();
+                if let Some(Request::Unlock { term, database, ticket }) = &asked {
+                    let (name, ticket) = (database.as_str(), grants::number(*ticket));
+                    self.sim.ledger.lock().unwrap().released(*term, name, from.node, ticket);
+                }
+                let free = self.given_up.keys().any(|(by, _)| *by == to)
+                    || self.lately + 3 * SECOND > machine().now;
+                let sim = Arc::clone(&self.sim);
                 up.runtime.spawn(async move {
                     let id = NodeId(from.node as u64);
                     let answer = calls.call(id, method, request).await;
+                    if let (Some(Request::Lock { term, database, ticket }), Ok(answer)) =
+                        (asked, &answer)
+                        && grants::is_granted(answer)
+                    {
+                        let (name, ticket) = (database.as_str(), grants::number(ticket));
+                        let mut ledger = sim.ledger.lock().unwrap();
+                        ledger.granted(term, name, from.node, ticket, free);
+                    }
                     net.answers(to, from, call, answer.map_err(LinkError::new));
                 });
             }
@@ -341,6 +362,7 @@ impl World {
             return;
         }
         self.status[node] = Status::Down;
+        self.lately = machine().now;
         threads::kill(node);
         if let Some(up) = self.sim.up.lock().unwrap().remove(&node) {
             std::mem::forget(up);
@@ -473,6 +495,7 @@ impl World {
                     && self.given_up.insert((a, b), true).is_none()
                     && let Some(up) = self.up(a)
                 {
+                    self.lately = now;
                     let arbiter = Arc::clone(&up.arbiter);
                     up.runtime.spawn(async move { arbiter.node_lost(NodeId(b as u64)) });
                 }
@@ -612,6 +635,7 @@ impl World {
                 match self.compare() {
                     Ok(lists) => self.end(&lists),
                     Err(why) if machine().now > deadline => {
+                        self.tell_positions();
                         die(&format!("seed {}: converges: {why}", self.seed), 1);
                     }
                     Err(_) => continue,
@@ -622,6 +646,25 @@ impl World {
                 Err(next) => {
                     threads::wait(0, Some(next.unwrap_or(next_look).min(next_look)));
                 }
+            }
+        }
+    }
+
+    fn tell_positions(&self) {
+        for node in self.nodes() {
+            let Some(up) = self.up(node) else { continue };
+            for database in up.databases.all() {
+                let status = up.raft.status();
+                crate::say(&format!(
+                    "n{node} {}: stands at {}, head {}, {} behind, writer {:?}, {:?} applied {:?}",
+                    database.name,
+                    database.store().position(),
+                    database.store().head(),
+                    database.behind(),
+                    database.writer_pid(),
+                    status.role,
+                    status.applied
+                ));
             }
         }
     }
