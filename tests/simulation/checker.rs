@@ -89,6 +89,12 @@ impl Ledger {
         die(&format!("seed {} at {at:.6} s: {promise}: {why}", self.seed), 1)
     }
 
+    fn tell(&self, what: impl FnOnce() -> String) {
+        if self.tells {
+            crate::say(&format!("{:.6} {}", machine().now as f64 / 1e9, what()));
+        }
+    }
+
     pub fn leads(&mut self, node: usize, term: u64) {
         let first = *self.leaders.entry(term).or_insert(node);
         if first != node {
@@ -109,6 +115,7 @@ impl Ledger {
     /// The leader of a term gives a node the write lock of a database. `free`: it has given up
     /// another node since, whose lock it may have taken away.
     pub fn granted(&mut self, term: u64, name: &str, node: usize, ticket: u64, free: bool) {
+        self.tell(|| format!("term {term}: {name} to n{node} by {ticket:x}, free {free}"));
         let before = self.holders.insert((term, name.to_owned()), (node, ticket));
         if let Some((other, _)) = before
             && other != node
@@ -121,6 +128,7 @@ impl Ledger {
 
     /// A node has done with a lock, says its message.
     pub fn released(&mut self, term: u64, name: &str, node: usize, ticket: u64) {
+        self.tell(|| format!("term {term}: {name} from n{node} by {ticket:x}"));
         let key = (term, name.to_owned());
         if self.holders.get(&key).is_some_and(|held| held.0 == node && held.1 <= ticket) {
             self.holders.remove(&key);
@@ -202,11 +210,10 @@ impl Ledger {
     /// A reader saw this list; `known` rows it had to see.
     pub fn saw(&mut self, node: usize, name: &str, list: &[u64], known: u64) {
         self.reads += 1;
-        if self.tells {
+        self.tell(|| {
             let tail = &list[list.len().saturating_sub(3)..];
-            let now = machine().now as f64 / 1e9;
-            crate::say(&format!("{now:.6} {name} n{node} saw {}: {tail:?}", list.len()));
-        }
+            format!("{name} n{node} saw {}: {tail:?}", list.len())
+        });
         let rows = list.len() as u64;
         machine().note(hash_of(&list) ^ rows);
         if rows < known {
@@ -259,9 +266,7 @@ impl Ledger {
     }
 
     pub fn fate(&mut self, name: &str, id: u64, fate: Fate) {
-        if self.tells {
-            crate::say(&format!("{:.6} {name} {id} {fate:?}", machine().now as f64 / 1e9));
-        }
+        self.tell(|| format!("{name} {id} {fate:?}"));
         machine().note(id ^ ((fate as u64) << 60));
         self.fates.entry(name.to_owned()).or_default().insert(id, fate);
         match fate {

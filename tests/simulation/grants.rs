@@ -6,7 +6,7 @@ use litefs_py::cluster::{Command, Ticket};
 use litefs_py::core::DatabaseName;
 use serde::Deserialize;
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[allow(dead_code)] // the shape of a message
 pub enum Request {
     Propose { term: u64, command: Command },

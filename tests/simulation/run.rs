@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use litefs_py::commit::{METHOD, Settings};
-use litefs_py::core::NodeId;
+use litefs_py::core::{DatabaseName, NodeId};
 use litefs_py::raft::Compaction;
 use litefs_py::raft::links::LinkError;
 
@@ -262,9 +262,20 @@ impl World {
                 };
                 let calls = Arc::clone(&up.calls);
                 let asked = (method == METHOD).then(|| grants::request(&request)).flatten();
-                if let Some(Request::Unlock { term, database, ticket }) = &asked {
-                    let (name, ticket) = (database.as_str(), grants::number(*ticket));
-                    self.sim.ledger.lock().unwrap().released(*term, name, from.node, ticket);
+                if self.verbose
+                    && let Some(asked) = &asked
+                {
+                    self.tell(&format!("n{} to n{to}: {asked:?}", from.node));
+                }
+                match &asked {
+                    Some(Request::Unlock { term, database, ticket }) => {
+                        self.released(*term, database, from.node, grants::number(*ticket));
+                    }
+                    // Who asks anew has thereby given up what it had by an older ticket.
+                    Some(Request::Lock { term, database, ticket }) => {
+                        self.released(*term, database, from.node, grants::number(*ticket) - 1);
+                    }
+                    _ => {}
                 }
                 let free = self.given_up.keys().any(|(by, _)| *by == to)
                     || self.lately + 3 * SECOND > machine().now;
@@ -337,6 +348,10 @@ impl World {
                 }
             }
         }
+    }
+
+    fn released(&self, term: u64, database: &DatabaseName, node: usize, ticket: u64) {
+        self.sim.ledger.lock().unwrap().released(term, database.as_str(), node, ticket);
     }
 
     // ---- nodes --------------------------------------------------------------------------------
