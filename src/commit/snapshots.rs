@@ -122,7 +122,12 @@ impl AllDatabases {
                     .then_some(Verdict::Refused(Refusal::Base))
             };
             if let Some(verdict) = judged.or_else(hopeless) {
-                self.shared().proposer.decide(id, verdict, state.applied());
+                let EntryId { term, index: last } = state.applied();
+                let index = match verdict {
+                    Verdict::Accepted { index, .. } => index,
+                    Verdict::Refused(_) => last,
+                };
+                self.shared().proposer.decide(id, verdict, EntryId { term, index });
             }
         }
         for database in self.all() {

@@ -114,7 +114,10 @@ impl From<rusqlite::Error> for Failed {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Failed::Busy,
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 let at = machine().now as f64 / 1e9;
-                crate::os::symbols::die(&format!("at {at:.6} s on n{}: {error}", threads::node()), 1)
+                crate::os::symbols::die(
+                    &format!("at {at:.6} s on n{}: {error}", threads::node()),
+                    1,
+                )
             }
             _ => Failed::Error,
         }
@@ -153,15 +156,17 @@ impl App {
 
     fn connect(&self, number: u64) -> Result<Connection, Failed> {
         let name = DatabaseName::new(self.name.clone()).unwrap();
-        let process =
-            Process::new(&self.kernel, &name, number).map_err(|_errno| Failed::Error)?;
+        let process = Process::new(&self.kernel, &name, number).map_err(|_errno| Failed::Error)?;
         if self.writes && !self.first && chance().one_in(6) {
             let next = self.clone();
             let dies_in = 20 + chance().below(600);
-            process.dies_in(dies_in, Box::new(move || {
-                add(&COUNTS.deaths);
-                next.spawn();
-            }));
+            process.dies_in(
+                dies_in,
+                Box::new(move || {
+                    add(&COUNTS.deaths);
+                    next.spawn();
+                }),
+            );
         }
         let file = format!("p{number}");
         vfs::admit(&file, &process);
@@ -309,13 +314,15 @@ impl App {
         connection.execute("update counter set n = n + 1", [])?;
         let below = |end| chance().below(end) as i64;
         let (from, to, amount) = (1 + below(4), 1 + below(4), below(50));
-        connection.execute("update bank set balance = balance - ?1 where account = ?2", [amount, from])?;
+        connection
+            .execute("update bank set balance = balance - ?1 where account = ?2", [amount, from])?;
         if chance().one_in(8) {
             connection.execute_batch("savepoint s")?;
             connection.execute("delete from bank where account = ?1", [to])?;
             connection.execute_batch("rollback to s; release s")?;
         }
-        connection.execute("update bank set balance = balance + ?1 where account = ?2", [amount, to])?;
+        connection
+            .execute("update bank set balance = balance + ?1 where account = ?2", [amount, to])?;
         if chance().one_in(30) {
             connection.execute_batch("drop index if exists i; create index i on pad(bytes)")?;
         }
@@ -356,7 +363,11 @@ impl App {
         if let Some(Ok(again)) = again
             && again != list
         {
-            self.sim.ledger.lock().unwrap().wrong(&format!("{name} on n{node}: a snapshot changed"));
+            self.sim
+                .ledger
+                .lock()
+                .unwrap()
+                .wrong(&format!("{name} on n{node}: a snapshot changed"));
         }
         self.sim.ledger.lock().unwrap().saw(node, name, &list, known);
         Ok(())
@@ -408,11 +419,14 @@ pub fn read_all(up: &Up, name: &str) -> Result<(Vec<u64>, u64), String> {
     let mut all = Vec::new();
     for table in ["counter", "bank", "pad"] {
         let mut statement = connection
-            .prepare(&format!("select quote(rowid) || '|' || quote(t.{}) from {table} t order by rowid", match table {
-                "counter" => "n",
-                "bank" => "balance",
-                _ => "bytes",
-            }))
+            .prepare(&format!(
+                "select quote(rowid) || '|' || quote(t.{}) from {table} t order by rowid",
+                match table {
+                    "counter" => "n",
+                    "bank" => "balance",
+                    _ => "bytes",
+                }
+            ))
             .map_err(text)?;
         let rows = statement.query_map([], |row| row.get::<_, String>(0)).map_err(text)?;
         for row in rows {

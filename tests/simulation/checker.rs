@@ -121,7 +121,8 @@ impl Ledger {
             && other != node
             && !free
         {
-            let why = format!("the lock of {name} is n{other}'s in term {term}, and given to n{node}");
+            let why =
+                format!("the lock of {name} is n{other}'s in term {term}, and given to n{node}");
             self.broken("Rule 14: granted once", &why);
         }
     }
@@ -153,7 +154,8 @@ impl Ledger {
         machine().note(hash ^ id.index);
         if let Some(known) = self.entries.get(&id.index) {
             if known.id != id || known.hash != hash {
-                let why = format!("n{node} applied {id:?} where another node applied {:?}", known.id);
+                let why =
+                    format!("n{node} applied {id:?} where another node applied {:?}", known.id);
                 self.broken("one-history", &why);
             }
             return;

@@ -177,7 +177,13 @@ impl Process {
         receiver.recv().unwrap_or(Err(Errno(libc::EIO)))
     }
 
-    pub fn reads(&self, kind: FileKind, handle: Handle, at: u64, len: u32) -> Result<Vec<u8>, Errno> {
+    pub fn reads(
+        &self,
+        kind: FileKind,
+        handle: Handle,
+        at: u64,
+        len: u32,
+    ) -> Result<Vec<u8>, Errno> {
         self.step();
         if kind != FileKind::Database {
             return self.files.read(kind, handle, at, len);

@@ -32,10 +32,29 @@ pub struct Life {
 }
 
 pub enum Event {
-    Request { from: Life, to: usize, method: u8, request: Bytes, call: u64 },
-    Answer { to: Life, from: usize, call: u64, answer: Result<Bytes, LinkError> },
-    Open { from: Life, to: usize, purpose: Purpose, stream: u64 },
-    Frames { stream: u64, there: bool },
+    Request {
+        from: Life,
+        to: usize,
+        method: u8,
+        request: Bytes,
+        call: u64,
+    },
+    Answer {
+        to: Life,
+        from: usize,
+        call: u64,
+        answer: Result<Bytes, LinkError>,
+    },
+    Open {
+        from: Life,
+        to: usize,
+        purpose: Purpose,
+        stream: u64,
+    },
+    Frames {
+        stream: u64,
+        there: bool,
+    },
     /// Of the run: a fault, a check, an end.
     Run(u64),
 }
@@ -349,7 +368,9 @@ impl Links for NetLinks {
                 let stream = inner.number();
                 let there = direction(Life { node: to, life: 0 }, None);
                 let back = direction(self.me, Some(sender));
-                inner.streams.insert(stream, Open { there, back, broken: false, opened: Some(opened) });
+                inner
+                    .streams
+                    .insert(stream, Open { there, back, broken: false, opened: Some(opened) });
                 let at = inner.arrival();
                 inner.push(at, Event::Open { from: self.me, to, purpose, stream });
                 stream

@@ -136,6 +136,10 @@ impl Group for SimGroup {
         self.others.clone()
     }
 
+    fn reaches(&self, _: NodeId) -> bool {
+        true
+    }
+
     fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.subscribe()
     }
@@ -334,6 +338,7 @@ async fn serve(sim: &Arc<Sim>, life: Life) -> Result<(), String> {
     let member = |id: &NodeId| (*id, Member { name: format!("n{}", id.0), address: String::new() });
     let config = RaftConfig {
         bootstrap: Some(ids.iter().map(member).collect()),
+        peers: ids.iter().copied().filter(|id| *id != me).collect(),
         log: LogConfig { segment: plan.segment, cache: plan.segment / 2, ..LogConfig::default() },
         compaction: plan.compaction,
         on_fatal: Arc::new(move |why| {
@@ -341,8 +346,11 @@ async fn serve(sim: &Arc<Sim>, life: Life) -> Result<(), String> {
         }),
         ..RaftConfig::new(me, folder.join("raft"))
     };
-    let replica =
-        Arc::new(Observed { databases: Arc::clone(&databases), sim: Arc::clone(sim), me: life.node });
+    let replica = Arc::new(Observed {
+        databases: Arc::clone(&databases),
+        sim: Arc::clone(sim),
+        me: life.node,
+    });
     let raft = RaftNode::start_with(config, links, replica, staged).await;
     let raft = Arc::new(raft.map_err(|e| text(&e))?);
     group.follow(&raft, sim);

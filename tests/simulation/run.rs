@@ -426,9 +426,8 @@ impl World {
     }
 
     fn leader(&self) -> Option<usize> {
-        self.nodes().find(|node| {
-            self.up(*node).is_some_and(|up| up.raft.leadership().borrow().me_leading)
-        })
+        self.nodes()
+            .find(|node| self.up(*node).is_some_and(|up| up.raft.leadership().borrow().me_leading))
     }
 
     // ---- what happens ---------------------------------------------------------------------------

@@ -349,8 +349,7 @@ impl Inner {
     fn shm(&mut self) -> Result<&mut Mapped, Errno> {
         if self.shm.is_none() {
             let handle = self.process.opens(FileKind::Shm)?;
-            let held =
-                self.process.lock_of(handle, LockFile::Shm, DMS, 1, LockKind::Exclusive);
+            let held = self.process.lock_of(handle, LockFile::Shm, DMS, 1, LockKind::Exclusive);
             if held.is_none() {
                 self.process.locks(handle, LockFile::Shm, DMS, 1, LockKind::Exclusive)?;
                 self.process.truncates(FileKind::Shm, handle, 3)?;

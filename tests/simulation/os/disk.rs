@@ -421,9 +421,8 @@ pub unsafe fn write(file: c_int, bytes: *const u8, len: usize, offset: Option<u6
     let tracked = disk.files.get_mut(&stat.number)?;
     let offset = offset.unwrap_or_else(|| {
         // SAFETY: numbers.
-        let at = unsafe {
-            raw(libc::SYS_lseek, [file as usize, 0, libc::SEEK_CUR as usize, 0, 0, 0])
-        };
+        let at =
+            unsafe { raw(libc::SYS_lseek, [file as usize, 0, libc::SEEK_CUR as usize, 0, 0, 0]) };
         u64::try_from(at).unwrap_or(0)
     });
     let end = offset + len as u64;
@@ -448,8 +447,7 @@ pub fn set_len(file: c_int, len: u64) -> Option<i32> {
     let stat = stat(file)?;
     let disk = &mut machine().disk;
     let tracked = disk.files.get_mut(&stat.number)?;
-    let tail =
-        if len < stat.len { read_at(file, len, stat.len - len) } else { Vec::new() };
+    let tail = if len < stat.len { read_at(file, len, stat.len - len) } else { Vec::new() };
     tracked.changes.push(Change::Length { old_len: stat.len, tail, new_len: len });
     None
 }

@@ -33,11 +33,7 @@ pub unsafe fn raw(number: c_long, arguments: [usize; 6]) -> isize {
 
 /// As the C library answers it.
 pub unsafe fn answer(result: isize) -> isize {
-    if (-4095..0).contains(&result) {
-        fail(-result as i32)
-    } else {
-        result
-    }
+    if (-4095..0).contains(&result) { fail(-result as i32) } else { result }
 }
 
 pub fn fail(errno: i32) -> isize {
@@ -158,7 +154,10 @@ pub unsafe extern "C" fn syscall(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn nanosleep(time: *const libc::timespec, left: *mut libc::timespec) -> c_int {
+pub unsafe extern "C" fn nanosleep(
+    time: *const libc::timespec,
+    left: *mut libc::timespec,
+) -> c_int {
     // SAFETY: the caller's times.
     unsafe {
         if threads::is_on() {
