@@ -23,6 +23,7 @@ use super::notice::Notices;
 use super::peers::{Leadership, SharedGroup};
 use super::propose::Proposer;
 use super::settings::Settings;
+use super::stop::stop_to_recover;
 use crate::core::ports::{
     ByteRange, CommittedMark, DaemonLocks, KernelCache, LockFile, LockKind, NoKernelCache,
 };
@@ -325,7 +326,7 @@ impl Database {
             database = %self.name, %error,
             "{what} failed after the cluster committed it; stopping to recover from the log"
         );
-        std::process::exit(EXIT_RECOVER)
+        stop_to_recover()
     }
 
     /// Of its last commit; `None` while it is only a file on this node.
@@ -369,9 +370,6 @@ impl Database {
 pub(super) const SHARED_RANGE: ByteRange =
     ByteRange { start: locks::SHARED_FIRST, end: locks::SHARED_FIRST + locks::SHARED_SIZE - 1 };
 
-/// `EX_SOFTWARE`: the supervisor restarts the daemon, which recovers.
-pub(super) const EXIT_RECOVER: i32 = 70;
-
 impl Shared {
     /// The leader's side of the write locks. Set once, before anything is served.
     pub fn set_arbiter(&self, arbiter: &Arc<Arbiter>) {
@@ -394,7 +392,7 @@ impl Shared {
     pub fn arbiter(&self) -> Arc<Arbiter> {
         let arbiter = self.arbiter.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         // Set before the first database is served and alive as long as the node.
-        arbiter.upgrade().unwrap_or_else(|| std::process::exit(EXIT_RECOVER))
+        arbiter.upgrade().unwrap_or_else(|| stop_to_recover())
     }
 }
 

@@ -161,7 +161,7 @@ impl AllDatabases {
         loop {
             let database = match self.make(&commit.database) {
                 Ok(database) => database,
-                Err(_logged) => std::process::exit(super::database::EXIT_RECOVER),
+                Err(_logged) => super::stop::stop_to_recover(),
             };
             // Recovery: files that already hold this entry are not changed by it again.
             if database.store().applied().index >= entry.index {

@@ -38,6 +38,7 @@ mod service;
 mod settings;
 mod snapshots;
 mod stage;
+mod stop;
 mod transaction;
 mod verdict;
 
@@ -51,6 +52,7 @@ pub use propose::Proposer;
 pub use rpc::METHOD;
 pub use service::Service;
 pub use settings::{NODE_SILENT, Settings};
+pub use stop::before_stopping;
 
 /// Takes a mutex. A thread that panicked while it held one has already been reported; what it
 /// guarded is checked by checksums, so others go on rather than panic too.

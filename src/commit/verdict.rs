@@ -10,13 +10,14 @@ use std::time::Instant;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::counters::count;
-use super::database::{Database, EXIT_RECOVER, Later, State};
+use super::database::{Database, Later, State};
 use super::door::{Errno, FileKind};
 use super::files::gate_file;
 use super::hold::{Follow, HEIR, Hold, LockOwner, Phase, Withheld};
 use super::lock;
 use super::propose::Event;
 use super::stage::StagedPayload;
+use super::stop::stop_to_recover;
 use super::transaction::{Built, is_large};
 use crate::cluster::{Command, Payload, Verdict};
 use crate::core::ports::{ByteRange, KernelCache};
@@ -295,7 +296,7 @@ impl Database {
                 "a transaction was made visible here that the cluster has not committed: please report \
                  this with the program's version of SQLite; stopping, the next start takes it back"
             );
-            std::process::exit(EXIT_RECOVER);
+            stop_to_recover();
         }
     }
 

@@ -137,6 +137,12 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     blocking(move || databases.begin_to_serve()).await??;
     tokio::spawn(Arc::clone(&parts.databases).fetch_lost());
     let mount = mount(&config, &parts).await?;
+    let mounted = config.mount.path.clone();
+    crate::commit::before_stopping(move || {
+        if let Err(error) = end_by_force(&mounted) {
+            tracing::warn!(path = %mounted.display(), %error, "the mount is left behind");
+        }
+    });
     let engine = EmbeddedEngine::new(&config, &parts);
     let options =
         api::Options::new(&config.api, accounts::group(config.api.socket_group.as_deref())?);
