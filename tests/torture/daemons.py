@@ -18,6 +18,9 @@ import isolation
 from network import Network, inside
 
 CLUSTER = "torture"
+# A killed daemon that is not gone after so many seconds waits for its own mount (mapped shared
+# memory, where there is no passthrough): the mount is then ended by force.
+STUCK = 1.0
 # Between the end of a daemon and its next start, seconds (systemd: RestartSec).
 RESTART_PAUSE = 0.1
 
@@ -64,7 +67,7 @@ class Node:
         self.wanted, self.killed, self.paused = True, False, False
         # Until when it may end by itself: its disk is full.
         self.may_end = 0.0
-        self.begun = 0.0
+        self.killed_at = 0.0
 
     def __repr__(self):
         return self.name
@@ -142,7 +145,7 @@ class Daemons:
             "members": members,
             "bootstrap": number == 1,
             "data_dir": str(node.data),
-            "mount": {"path": str(node.mount)},
+            "mount": {"path": str(node.mount), "passthrough": self.settings["passthrough"]},
             "mesh": {"listen": "0.0.0.0:4321", "tls": tls},
             "api": {"socket": str(node.socket)},
             "raft": self.settings["raft"],
@@ -166,7 +169,7 @@ class Daemons:
                 stderr=log,
             )
         node.killed = node.paused = False
-        node.begun = time.monotonic()
+        node.killed_at = float("inf")
         self.events.add("start", node=node.name)
 
     def keep(self):
@@ -175,6 +178,8 @@ class Daemons:
             with self.lock:
                 for node in self.nodes:
                     if node.alive():
+                        if time.monotonic() - node.killed_at > STUCK:
+                            isolation.end_mount(node.mount)
                         continue
                     if node not in ended:
                         ended[node] = time.monotonic()
@@ -217,6 +222,8 @@ class Daemons:
                 node.killed = True
                 self.events.add("down", node=node.name)
                 node.process.send_signal(how)
+                if how == signal.SIGKILL:
+                    node.killed_at = time.monotonic()
 
     def release(self, node):
         with self.lock:

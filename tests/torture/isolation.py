@@ -15,6 +15,7 @@ from pathlib import Path
 
 CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET = 0x00020000, 0x20000000, 0x40000000
 MS_REMOUNT, MS_REC, MS_PRIVATE = 0x20, 0x4000, 0x40000
+MNT_FORCE, MNT_DETACH = 1, 2
 PR_SET_PDEATHSIG = 1
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -43,6 +44,11 @@ def call(name, *arguments):
 def mount(source, target, kind, flags=0, data=None):
     text = [part.encode() if part is not None else None for part in (source, str(target), kind)]
     call("mount", *text, ctypes.c_ulong(flags), data.encode() if data else None)
+
+
+def end_mount(target):
+    """By force: whoever waits for what is mounted there gets an error. Nothing if it has gone."""
+    LIBC.umount2(str(target).encode(), MNT_FORCE | MNT_DETACH)
 
 
 def die_with_parent():

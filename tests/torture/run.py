@@ -50,7 +50,7 @@ def settings(seed, nodes):
         "log_purge_bytes": rng.choice(["1MiB", "4MiB", "64MiB"]),
         "staged_above": rng.choice(["64KiB", "1MiB"]),
     }
-    return {"raft": raft, "disk": "400m", "level": "info"}
+    return {"raft": raft, "disk": "400m", "level": "info", "passthrough": "auto"}
 
 
 class Run:
@@ -58,6 +58,7 @@ class Run:
         self.options, self.folder = options, folder
         self.events = Events(folder / "events.jsonl")
         self.settings = settings(options.seed, options.nodes)
+        self.settings["passthrough"] = options.passthrough
         nodes = folder / "nodes"
         self.daemons = Daemons(nodes, options.nodes, program(), self.events, self.settings)
         self.applications = Applications(self.events)
@@ -219,6 +220,7 @@ def parse():
     parser.add_argument("--faults", default="", help=f"of {', '.join(FAULTS)}")
     parser.add_argument("--without", default="", help="faults that are left out")
     parser.add_argument("--keep", action="store_true", help="the histories of good rounds too")
+    parser.add_argument("--passthrough", choices=("auto", "off"), default="auto")
     parser.add_argument("--no-savepoints", action="store_true", help="see workloads.Orders")
     parser.add_argument("--folder", type=Path, help="default: target/torture/NODES-SEED")
     options = parser.parse_args()
