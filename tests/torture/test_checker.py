@@ -346,3 +346,5 @@ def test_whose_mount_is_dead():
     assert lives.of(living) == ("n1", 2) and not lives.outlived(living)
     assert lives.of(dead) == ("n1", 1) and lives.outlived(dead)
     assert lives.of(between) is None
+    leaving = txn(1, 44, 46, ("r", 1, []), opened=(42, 43))
+    assert lives.outlived(leaving)

@@ -97,7 +97,12 @@ class Lives:
             return False
         downs = self.downs.get(op.node, [])
         end = (op.end or op.begin) + int(margin * 1e9)
-        return bisect_right(downs, end) > bisect_right(downs, op.opened[0])
+        ended = bisect_right(downs, end)
+        if ended > bisect_right(downs, op.opened[0]):
+            return True
+        # Opened while the daemon was on its way to its end already.
+        starts = self.starts.get(op.node, [])
+        return ended > 0 and downs[ended - 1] >= starts[bisect_right(starts, end) - 1]
 
 
 class RunningMaximum:
