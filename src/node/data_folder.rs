@@ -13,6 +13,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -66,9 +67,13 @@ impl DataFolder {
     pub fn open(path: &Path, cluster: &str, node: u64) -> Result<Self, DataFolderError> {
         let failed = |what| move |source| DataFolderError::Io { what, path: path.into(), source };
         durable::make_folder(path).map_err(failed("make"))?;
-        let lock = File::create(path.join("lock")).map_err(failed("lock"))?;
+        let lock = File::options().create(true).truncate(false).write(true).open(path.join("lock"));
+        let lock = lock.map_err(failed("lock"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| DataFolderError::InUse(path.into()))?;
+        // For `holder_is_dead`. Of a length that never changes.
+        let holder = format!("{:010}\n", std::process::id());
+        lock.write_all_at(holder.as_bytes(), 0).map_err(failed("lock"))?;
         let wanted = Identity { format: FORMAT, cluster: cluster.to_owned(), node };
         match read_identity(path)? {
             Some(found) if found.format > FORMAT => {
@@ -86,6 +91,15 @@ impl DataFolder {
         }
         let boot = next_boot(path).map_err(failed("count the start in"))?;
         Ok(Self { path: path.into(), boot, _lock: lock })
+    }
+
+    /// Whether the process that keeps the folder in use was killed, and does not come to its end.
+    pub fn holder_is_dead(path: &Path) -> bool {
+        let Ok(holder) = fs::read_to_string(path.join("lock")) else { return false };
+        let Ok(holder) = holder.trim().parse::<u32>() else { return false };
+        // proc(5): the state follows the name, which is in parentheses.
+        let stat = fs::read_to_string(format!("/proc/{holder}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with(['Z', 'X']))
     }
 
     /// Which life of the node this is (Rule 5): never the same twice.
@@ -203,6 +217,7 @@ mod tests {
         let Boot(number) = first.boot();
         assert!(number > 1_700_000_000, "not that of an earlier folder of this node (Rule 5)");
         assert!(matches!(DataFolder::open(folder.path(), "c", 1), Err(DataFolderError::InUse(_))));
+        assert!(!DataFolder::holder_is_dead(folder.path()), "it is this process");
         drop(first);
         assert!(DataFolder::open(folder.path(), "c", 1).unwrap().boot() > Boot(number));
     }

@@ -16,7 +16,7 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -110,6 +110,9 @@ impl NodeError {
 /// How long connections of the API may finish what they do.
 const API_GRACE: Duration = Duration::from_secs(2);
 
+/// How long a daemon that was killed may take to let its data folder go, once its mount is gone.
+const LETTING_GO: Duration = Duration::from_secs(5);
+
 /// How long a stopping leader waits for another to take over.
 const HANDOVER: Duration = Duration::from_secs(3);
 
@@ -174,7 +177,7 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
 
 async fn start(config: &Config) -> Result<Parts, NodeError> {
     let me = NodeId(config.node.id);
-    let folder = DataFolder::open(&config.data_dir, &config.cluster, me.0)?;
+    let folder = open_folder(config, me).await?;
     let (store, recovered) = Store::open(folder.path(), SystemTime::now())?;
     for (aside, why) in &recovered.set_aside {
         tracing::error!(kept = %aside.folder.display(), %why, "a database was set aside");
@@ -228,6 +231,29 @@ async fn start(config: &Config) -> Result<Parts, NodeError> {
     tokio::spawn(Arc::clone(&arbiter).run());
     tokio::spawn(watch::peers(mesh.clone(), Arc::clone(&raft), Arc::clone(&arbiter)));
     Ok(Parts { folder, group, databases, arbiter, raft, mesh, listening, failed })
+}
+
+/// Opens the data folder. Without passthrough a daemon that was killed cannot end: the kernel waits for
+/// an answer of it, to what was stored in a shm through its own mount. So its mount is ended first, or
+/// its folder would be in use for ever (bounded-answer).
+async fn open_folder(config: &Config, me: NodeId) -> Result<DataFolder, NodeError> {
+    let open = || DataFolder::open(&config.data_dir, &config.cluster, me.0);
+    let deadline = Instant::now() + LETTING_GO;
+    loop {
+        match open() {
+            Err(DataFolderError::InUse(_))
+                if Instant::now() < deadline && DataFolder::holder_is_dead(&config.data_dir) =>
+            {
+                let path = config.mount.path.clone();
+                tracing::warn!(?path, "ending the mount of a daemon that was killed");
+                if let Err(error) = end_by_force(&path) {
+                    tracing::debug!(%error, "its mount is not there");
+                }
+                tokio::time::sleep(LETTING_GO / 20).await;
+            }
+            opened => return Ok(opened?),
+        }
+    }
 }
 
 fn make_mesh(config: &Config) -> Result<Mesh, NodeError> {

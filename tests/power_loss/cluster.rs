@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use litefs_py::core::config::{Config, Member, show};
+use litefs_py::core::config::{Config, Member, Passthrough, show};
 use litefs_py::mesh::Ca;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -92,6 +92,8 @@ pub struct Node {
     api: SocketAddr,
     pub disk: Inserted,
     daemon: Option<Running>,
+    /// Killed, and perhaps not at their end.
+    killed: Vec<Running>,
     writers: Vec<Writer>,
     lives: usize,
 }
@@ -117,7 +119,7 @@ fn program() -> String {
 }
 
 impl Cluster {
-    pub fn new(rack: Rack) -> Self {
+    pub fn new(rack: Rack, passthrough: Passthrough) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ports = free_ports(6);
         let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -143,6 +145,7 @@ impl Cluster {
             config.bootstrap = id == 1;
             config.data_dir = folder.join("disk/data");
             config.mount.path = folder.join("mount");
+            config.mount.passthrough = passthrough;
             config.mesh.listen = at(ports[id as usize - 1]);
             config.mesh.tls.ca = tls.join("ca.crt");
             config.mesh.tls.cert = tls.join("node.crt");
@@ -161,6 +164,7 @@ impl Cluster {
                 api,
                 disk,
                 daemon: None,
+                killed: Vec::new(),
                 writers: Vec::new(),
                 lives: 0,
             });
@@ -177,10 +181,25 @@ impl Cluster {
         node.disk = self.rack.insert(left);
     }
 
+    /// Its clients end.
+    pub fn end_writers(&mut self, number: usize) {
+        let logs = self.nodes[number].end_writers();
+        self.logs.extend(logs);
+    }
+
     /// The process of a node ends; its disk stays as it is.
     pub fn kill(&mut self, number: usize) {
         let logs = self.nodes[number].end();
         self.logs.extend(logs);
+    }
+
+    /// The same, and nobody helps it to come to its end.
+    pub fn kill_and_leave(&mut self, number: usize) {
+        let node = &mut self.nodes[number];
+        if let Some(mut daemon) = node.daemon.take() {
+            daemon.0.kill().unwrap();
+            node.killed.push(daemon);
+        }
     }
 
     /// Starts those that do not run, and waits until all serve; none ends by itself.
@@ -282,6 +301,7 @@ impl Cluster {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        let _ = litefs_py::node::end_by_force(&self.folder.join("mount"));
         self.end();
     }
 }
@@ -297,6 +317,11 @@ impl Node {
         command.args(["node", "--config"]).arg(self.folder.join("config.yml"));
         command.stdout(log.try_clone().unwrap()).stderr(log);
         self.daemon = Some(Running(command.spawn().unwrap()));
+    }
+
+    /// Whether those that were killed have come to their end.
+    pub fn killed_are_gone(&mut self) -> bool {
+        self.killed.iter_mut().all(|killed| killed.ended().is_some())
     }
 
     /// Whether it ended by itself, and how.

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use litefs_py::core::config::Passthrough;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
-use crate::cluster::{Cluster, SOON, lacks};
+use crate::cluster::{Cluster, SOON, lacks, until};
 use crate::disk::Tear;
 use crate::rack::Rack;
 
@@ -39,6 +40,35 @@ fn nodes_come_back_from_hundreds_of_power_losses() {
         }
         fs::write(&passed, format!("{before}{seed}\n")).unwrap();
     }
+}
+
+/// bounded-answer: without passthrough (Linux before 6.9) the end of a killed daemon waits for an answer of
+/// its own; the next start sees to it.
+#[test]
+fn a_killed_node_without_passthrough_starts_again() {
+    let test = "a_killed_node_without_passthrough_starts_again";
+    if let Some(program) = lacks() {
+        println!("SKIPPED {test}: no {program}");
+        return;
+    }
+    let Some(rack) = Rack::or_skip(test) else { return };
+    let mut cluster = Cluster::new(rack, Passthrough::Off);
+    cluster.all_serve();
+    cluster.create();
+    for number in [0, 1, 2, 0] {
+        let before = cluster.acknowledged().len();
+        cluster.write();
+        until("some rows more", SOON, || {
+            (cluster.acknowledged().len() > before + 20).then_some(())
+        });
+        cluster.kill_and_leave(number);
+        cluster.all_serve();
+        let node = &mut cluster.nodes[number];
+        until("the end of the killed one", SOON, || node.killed_are_gone().then_some(()));
+        // Its clients have nothing but errors any more.
+        cluster.end_writers(number);
+    }
+    cluster.check();
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -86,7 +116,7 @@ fn run(test: &str, seed: u64, rounds: u64) -> bool {
     let Some(rack) = Rack::or_skip(test) else { return false };
     println!("seed {seed} (POWER_LOSS_SEED), {rounds} rounds");
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut cluster = Cluster::new(rack);
+    let mut cluster = Cluster::new(rack, Passthrough::Auto);
     let begin = Instant::now();
     cluster.all_serve();
     cluster.create();
@@ -95,7 +125,7 @@ fn run(test: &str, seed: u64, rounds: u64) -> bool {
         let fault = fault(&mut rng, round);
         let before = cluster.acknowledged().len();
         cluster.write();
-        crate::cluster::until("some rows more", SOON, || {
+        until("some rows more", SOON, || {
             (cluster.acknowledged().len() > before + 20).then_some(())
         });
         let mut nodes: Vec<usize> = (0..cluster.nodes.len()).collect();
@@ -152,15 +182,13 @@ fn power(cluster: &mut Cluster, nodes: &[usize], rng: &mut StdRng) -> usize {
 fn fail_a_sync(cluster: &mut Cluster, number: usize, rng: &mut StdRng) {
     let node = &mut cluster.nodes[number];
     node.disk.fail_sync_after(rng.random_range(0..60), rng.random());
-    crate::cluster::until("a sync that fails", SOON, || {
-        (node.disk.failed_syncs() > 0).then_some(())
-    });
-    crate::cluster::until("the end of a node whose disk failed", SOON, || node.ended());
+    until("a sync that fails", SOON, || (node.disk.failed_syncs() > 0).then_some(()));
+    until("the end of a node whose disk failed", SOON, || node.ended());
     cluster.kill(number);
     cluster.all_serve();
     let before = cluster.acknowledged().len();
     cluster.write();
-    crate::cluster::until("rows after a failed sync", SOON, || {
+    until("rows after a failed sync", SOON, || {
         (cluster.acknowledged().len() > before + 20).then_some(())
     });
 }
