@@ -23,7 +23,7 @@ fail() {
 system_missing() {
     local pair
     for pair in fusermount3:fuse3 sqlite3:sqlite3 python3:python3 nft:nftables ip:iproute2 \
-        pkg-config:pkg-config cc:build-essential; do
+        pkg-config:pkg-config cc:build-essential patch:patch; do
         PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || echo "${pair#*:}"
     done
     if ! command -v uv >/dev/null && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then

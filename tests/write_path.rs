@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{Cluster, eventually, no_mounts, sqlite};
+use std::time::Duration;
+
+use common::{Client, Cluster, eventually, no_mounts, sqlite};
 use litefs_py::commit::Settings;
 
 /// Runs a test that needs mounts within a runtime of its own.
@@ -58,6 +60,70 @@ fn every_node_writes() {
             assert_eq!(sqlite(&path(node), "pragma integrity_check"), Ok("ok".into()));
             assert_eq!(cluster.database(node, "app.db").store().position(), position);
         }
+    });
+}
+
+/// invisible-until-committed, Rule 6: a COMMIT waits while the log takes nothing, and nobody reads its
+/// transaction. That a leader did not take it is no verdict.
+#[test]
+fn a_commit_waits_for_the_log() {
+    with_cluster(1, Settings::default(), |cluster| {
+        let path = cluster.path(1, "app.db");
+        assert_eq!(sqlite(&path, "create table t(a)"), Ok(String::new()));
+        eventually("it is in WAL mode", || {
+            sqlite(&path, "pragma journal_mode") == Ok("wal".into())
+        });
+        cluster.stop_log(true);
+        let before = cluster.refused();
+        let writer = {
+            let path = path.clone();
+            std::thread::spawn(move || sqlite(&path, "insert into t values(1)"))
+        };
+        eventually("it is proposed again and again", || cluster.refused() > before + 2);
+        assert_eq!(sqlite(&path, "select count(*) from t"), Ok("0".into()));
+        assert!(!writer.is_finished());
+        cluster.stop_log(false);
+        assert_eq!(writer.join().unwrap(), Ok(String::new()));
+        assert_eq!(sqlite(&path, "select count(*) from t"), Ok("1".into()));
+    });
+}
+
+/// Rules 1 and 18: what another node commits waits for the application that holds the write lock here
+/// and has lost the cluster's. Nothing of that application's gets into the log any more, and a barrier
+/// says that the entry is not to be seen yet.
+#[test]
+fn nothing_is_applied_beneath_a_holder() {
+    with_cluster(2, Settings::default(), |cluster| {
+        let path = |node| cluster.path(node, "app.db");
+        let shows = |node, what: &str| {
+            sqlite(&path(node), "select a from t; pragma journal_mode")
+                == Ok(format!("{what}\nwal"))
+        };
+        let created = sqlite(&path(1), "create table t(a); insert into t values(0)");
+        assert_eq!(created, Ok(String::new()));
+        eventually("it is in WAL mode on both", || shows(1, "0") && shows(2, "0"));
+        let mut app = Client::open(&path(2));
+        assert_eq!(app.run("begin immediate"), "");
+        assert_eq!(app.run("update t set a = a + 1"), "");
+        // Cut off, it cannot say what it holds to the leader of another term.
+        cluster.cut(2);
+        cluster.lead(1);
+        assert_eq!(sqlite(&path(1), "update t set a = a + 10"), Ok(String::new()));
+        let entries = cluster.entries();
+        cluster.heal();
+        let barrier = |limit| {
+            let barrier = cluster.nodes[1].databases.barrier(Duration::from_millis(limit));
+            tokio::runtime::Handle::current().block_on(barrier)
+        };
+        let too_early = barrier(300).unwrap_err();
+        assert!(too_early.contains("does not show"), "{too_early}");
+        assert!(shows(2, "0"));
+        assert!(app.run("commit").starts_with("error"));
+        assert_eq!(cluster.entries(), entries, "not even proposed");
+        barrier(10_000).unwrap();
+        assert!(shows(2, "10"));
+        assert_eq!(app.run("update t set a = a + 1"), "");
+        eventually("both have it", || shows(1, "11") && shows(2, "11"));
     });
 }
 

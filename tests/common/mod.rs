@@ -20,6 +20,9 @@ use litefs_py::raft::{IncomingDatabase, Replica, SnapshotDatabase};
 use litefs_py::store::Store;
 use tokio::sync::watch;
 
+mod client;
+pub use client::Client;
+
 /// The log that all nodes share, and who is cut off from it.
 pub struct Log {
     inner: Mutex<Inner>,
@@ -35,6 +38,8 @@ struct Inner {
     given: BTreeMap<NodeId, usize>,
     /// No proposal is taken.
     stopped: bool,
+    /// How many were not.
+    refused: usize,
     /// Staged files are on their way, and do not arrive.
     staging_held: bool,
     /// How many wait for theirs.
@@ -63,6 +68,7 @@ impl Log {
     fn append(&self, term: u64, command: Command) -> Result<(), String> {
         let mut inner = self.inner.lock().unwrap();
         if inner.stopped || self.leadership.borrow().term != term {
+            inner.refused += 1;
             return Err("not the leader".into());
         }
         inner.entries.push(command);
@@ -221,6 +227,7 @@ impl Cluster {
                 cut: BTreeSet::new(),
                 given: BTreeMap::new(),
                 stopped: false,
+                refused: 0,
                 staging_held: false,
                 staging: 0,
             }),
@@ -347,6 +354,11 @@ impl Cluster {
     /// No quorum: nothing is committed until it is back.
     pub fn stop_log(&self, stopped: bool) {
         self.log.inner.lock().unwrap().stopped = stopped;
+    }
+
+    /// How many proposals were not taken.
+    pub fn refused(&self) -> usize {
+        self.log.inner.lock().unwrap().refused
     }
 
     /// Files of large transactions are under way until they are let go.
