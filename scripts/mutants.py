@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -85,6 +86,10 @@ class Mutant:
     @property
     def target(self) -> str:
         return self.test.split()[0]
+
+    @property
+    def about(self) -> str:
+        return f"{self.name} ({', '.join(self.keeps)}): {self.what} [{self.test}]"
 
 
 def read(path: Path) -> Mutant:
@@ -355,6 +360,38 @@ def chosen(arguments: argparse.Namespace) -> list[Mutant]:
     return mutants
 
 
+def try_all(mutants: list[Mutant], results: Results) -> dict[str, int]:
+    """Those of one test program one after the other; before the first, its tests on the code as it is."""
+    counts = {"caught": 0, "missed": 0, "skipped": 0}
+    for _target, together in itertools.groupby(mutants, key=lambda mutant: mutant.target):
+        waiting = []
+        for mutant in together:
+            if results.has(mutant.name, results.key(mutant.test, mutant.patch)):
+                counts["caught"] += 1
+                print(f"caught before   {mutant.about}", flush=True)
+            else:
+                waiting.append(mutant)
+        tests = dict.fromkeys(mutant.test for mutant in waiting)
+        unbroken = {test: passes_unbroken(test, results) for test in tests}
+        for mutant in waiting:
+            why, skipped = unbroken[mutant.test]
+            began = time.monotonic()
+            if skipped:
+                counts["skipped"] += 1
+                print(f"SKIPPED {mutant.name}: {skipped}", flush=True)
+                continue
+            why = f"it fails on the code as it is:\n{why}" if why else try_mutant(mutant)
+            seconds = time.monotonic() - began
+            if why:
+                counts["missed"] += 1
+                print(f"NOT CAUGHT      {mutant.about}: {why}", flush=True)
+            else:
+                counts["caught"] += 1
+                results.keep(mutant.name, results.key(mutant.test, mutant.patch), seconds)
+                print(f"caught {seconds:6.0f} s {mutant.about}", flush=True)
+    return counts
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("names", nargs="*", help="patches, promises or rules; none: all")
@@ -367,42 +404,15 @@ def main() -> int:
         print(HEAD + table(mutants), end="")
         return 0
     if arguments.list:
-        for mutant in mutants:
-            print(f"{mutant.name}: {', '.join(mutant.keeps)}: {mutant.what} ({mutant.test})")
+        print("\n".join(mutant.about for mutant in mutants))
         return 0
 
     PLACE.mkdir(parents=True, exist_ok=True)
     copy_dependencies()
     copy_tree()
-    results = Results()
-    counts = {"caught": 0, "missed": 0, "skipped": 0}
-    unbroken: dict[str, tuple[str, str]] = {}
-    began_all = time.monotonic()
-    for mutant in mutants:
-        about = f"{mutant.name} ({', '.join(mutant.keeps)}): {mutant.what}"
-        key = results.key(mutant.test, mutant.patch)
-        if results.has(mutant.name, key):
-            counts["caught"] += 1
-            print(f"caught before   {about} ({mutant.test})", flush=True)
-            continue
-        if mutant.test not in unbroken:
-            unbroken[mutant.test] = passes_unbroken(mutant.test, results)
-        why, skipped = unbroken[mutant.test]
-        if skipped:
-            counts["skipped"] += 1
-            print(f"SKIPPED {mutant.name}: {skipped}", flush=True)
-            continue
-        began = time.monotonic()
-        why = f"{mutant.test} fails on the code as it is:\n{why}" if why else try_mutant(mutant)
-        seconds = time.monotonic() - began
-        if why:
-            counts["missed"] += 1
-            print(f"NOT CAUGHT      {about}: {why}", flush=True)
-        else:
-            counts["caught"] += 1
-            results.keep(mutant.name, key, seconds)
-            print(f"caught {seconds:6.0f} s {about} ({mutant.test})", flush=True)
-    print(f"\n{len(mutants)} mutants in {time.monotonic() - began_all:.0f} s")
+    began = time.monotonic()
+    counts = try_all(mutants, Results())
+    print(f"\n{len(mutants)} mutants in {time.monotonic() - began:.0f} s")
     print("{caught} passed, {missed} failed, {skipped} skipped".format(**counts))
     return 1 if counts["missed"] else 0
 

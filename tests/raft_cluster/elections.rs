@@ -30,6 +30,12 @@ async fn three_nodes_elect_and_agree() {
     assert_eq!(refused, Err(ProposeError::NotLeader { leader: Some(leader) }));
     let old = world.node(leader).propose(leader, term - 1, command).await;
     assert!(matches!(old, Err(ProposeError::NotLeader { .. })), "{old:?}");
+    // Also from who does not wait for the outcome (Rule 6), which is that there never is one.
+    let payload = litefs_py::cluster::Payload::Inline(vec![1].into());
+    let command = world.commit(leader, "a.db", payload);
+    world.node(leader).submit(leader, term - 1, command.clone()).await.unwrap();
+    world.write(leader, "a.db", 100).await;
+    assert_eq!(world.node(leader).state().verdict(command.id()), None);
 
     // Asked anywhere, the read index covers what was committed before.
     let last = world.write(leader, "a.db", 10).await;

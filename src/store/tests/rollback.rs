@@ -1,6 +1,7 @@
 //! Databases with a rollback journal.
 
 use super::*;
+use crate::core::ports::CommittedMark;
 
 /// Rule 8, the origin's side: what is written lies beside the file until it is committed.
 #[test]
@@ -43,6 +44,34 @@ fn an_overlay_is_committed_or_dropped() {
     node.in_place(&origin.run("DELETE FROM t")).unwrap();
     node.in_place(&origin.run("VACUUM")).unwrap();
     node.check_file(&origin.image);
+}
+
+/// Rule 10: the log's mark is durable before a page is changed in place, a local writer's or another
+/// node's; if it cannot be, none is.
+#[test]
+fn the_mark_is_durable_before_pages_change_in_place() {
+    struct Failing;
+    impl CommittedMark for Failing {
+        fn sync(&self) -> std::io::Result<()> {
+            Err(std::io::Error::other("the disk failed"))
+        }
+    }
+    let mut origin = Origin::new(4096, false);
+    let mut node = Node::from(&origin.run("CREATE TABLE t(v)"));
+    let before = origin.image.clone();
+    let next = origin.run("INSERT INTO t VALUES(randomblob(30000))");
+    node.database.use_mark(Arc::new(Failing));
+    assert!(matches!(node.in_place(&next), Err(StoreError::Io { .. })));
+    node.check_file(&before);
+    let mut changes = Changes::new(4096, (next.image.len() / 4096) as u32);
+    for (pgno, page) in (1_u32..).zip(next.image.chunks(4096)) {
+        node.database.overlay_write(u64::from(pgno - 1) * 4096, page).unwrap();
+        changes.page(pgno, page).unwrap();
+    }
+    let preview = node.database.preview(&changes);
+    let refused = node.database.overlay_commit(&preview, entry(2));
+    assert!(matches!(refused, Err(StoreError::Io { .. })));
+    node.check_file(&before);
 }
 
 /// A transaction that does not fit leaves the file as it was; a WAL that is in use is not passed.
