@@ -407,6 +407,9 @@ def main() -> int:
         print("\n".join(mutant.about for mutant in mutants))
         return 0
 
+    # However it is stopped, also from a shell's background: what it started ends, the tree is whole.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     PLACE.mkdir(parents=True, exist_ok=True)
     copy_dependencies()
     copy_tree()
