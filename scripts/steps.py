@@ -163,14 +163,23 @@ def pytest_step(name: str, folder: str) -> Step:
     return Step(name, [["cargo", "build", "--locked"], command], count_pytest, program)
 
 
+def model_step(name: str, *options: str) -> Step:
+    """The model is a package of its own, with a lock file of its own."""
+    command = ["cargo", "test", "--locked", "--manifest-path", "tests/model/Cargo.toml"]
+    command += ["--target-dir", "target/model", "--", "--show-output", *options]
+    return Step(name, [command], count_cargo)
+
+
 def test_steps() -> list[Step]:
     return [
         *lint_steps(),
         cargo_step(),
+        model_step("model"),
         pytest_step("cluster", "tests/cluster"),
         pytest_step("nemesis", "tests/torture"),
         pytest_step("programs", "tests/sqlite_programs"),
         pytest_step("security", "tests/security"),
+        pytest_step("mutants", "tests/mutants"),
     ]
 
 

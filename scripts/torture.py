@@ -27,6 +27,7 @@ from steps import (
     count_pytest,
     git_files,
     last_lines,
+    model_step,
     report,
     run,
 )
@@ -70,7 +71,7 @@ PARTS: dict[str, Callable[[], Step]] = {
     "nemesis-3": lambda: series(3, "1-4"),
     "nemesis-5": lambda: series(5, "1-4"),
     "power": lambda: cargo("power", "--test", "power_loss", "--", "--show-output", "--ignored"),
-    "model": lambda: Step("model", [], count_cargo),
+    "model": lambda: model_step("model", "--ignored"),
     "fuzz": lambda: script("fuzz", "scripts/fuzz.py"),
     "soak": lambda: script("soak", "tests/torture/soak.py", "--seconds", "1800"),
     "mutants-1": lambda: script("mutants-1", "scripts/mutants.py", "--part", "1/2"),
