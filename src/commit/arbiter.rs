@@ -154,14 +154,22 @@ impl Arbiter {
         let answer = self.ask(node, &Request::Held { term }, RECLAIM * 2).await;
         match answer {
             Ok(Answer::Held { databases }) => {
+                let mut lost = Vec::new();
                 self.with(term, |table, now| {
                     let reclaimed = table.reclaim(now, node, &databases);
-                    if !reclaimed.lost.is_empty() {
-                        // Its next commit finds another base, if somebody else wrote.
-                        tracing::info!(node = node.0, lost = ?reclaimed.lost, "locks not reclaimed");
-                    }
+                    lost = reclaimed.lost;
                     reclaimed.actions
                 });
+                // It believes that it holds them from this leader: it is told that it does not. Were it
+                // not to hear, its next commit finds another base, if somebody else wrote.
+                let lost = databases.into_iter().filter(|(database, _)| lost.contains(database));
+                for (database, ticket) in lost {
+                    tracing::info!(node = node.0, %database, "a lock was not reclaimed");
+                    let request = Request::Recall { term, database, ticket };
+                    if let Err(error) = self.ask(node, &request, CALL_TIMEOUT).await {
+                        tracing::debug!(node = node.0, error, "a lost lock was not heard of");
+                    }
+                }
             }
             Ok(other) => tracing::debug!(node = node.0, ?other, "no word on held locks"),
             // Dead, or cut off: what it held is free. Were it alive after all, its next commit would
