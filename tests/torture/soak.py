@@ -22,6 +22,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 import time
@@ -136,6 +137,21 @@ def waiting(mount):
     return 0
 
 
+def wal_in_use(node):
+    """Bytes of frames up to the live end, as the wal-index's header says it (SQLite file format, the
+    WAL-index): the file itself keeps the size that it once had. Read from the data folder, not from
+    the mount."""
+    total = 0
+    for folder in (node.folder / "data" / "dbs").iterdir():
+        indexes = sorted(folder.glob("shm-*"), key=lambda path: int(path.name.partition("-")[2]))
+        if indexes:
+            head = indexes[-1].read_bytes()[:48]
+            if len(head) == 48:
+                page, frames = struct.unpack("=HI", head[14:20])
+                total += frames * ((65536 if page == 1 else page) + 24)
+    return total
+
+
 def sample(node):
     status = Path(f"/proc/{node.pid}/status").read_text()
 
@@ -150,7 +166,8 @@ def sample(node):
         "threads": number("Threads"),
         "disk": disk_use(node.folder / "data"),
         "log": disk_use(node.folder / "data" / "raft"),
-        "wal": int(told.get("wal_bytes") or 0),
+        "wal": wal_in_use(node),
+        "wal_file": int(told.get("wal_bytes") or 0),
         "waiting": waiting(node.mount),
         "txid": int(str(told.get("position", "0")).partition("/")[0] or "0", 16),
     }
