@@ -26,6 +26,7 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch::Receiver;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::links::{LinkError, Links};
@@ -160,11 +161,17 @@ pub(super) struct Joiner {
 }
 
 impl Joiner {
-    /// Joins; returns when this node is a member.
-    ///
-    /// # Errors
-    /// The disk failed.
-    pub async fn join(mut self) -> io::Result<()> {
+    /// Joins beside all else. The process is to stop if the disk fails.
+    pub fn start(self, on_fatal: Arc<dyn Fn(String) + Send + Sync>) -> JoinHandle<()> {
+        tokio::spawn(async move {
+            if let Err(error) = self.join().await {
+                on_fatal(format!("cannot join: {error}"));
+            }
+        })
+    }
+
+    /// Returns when this node is a member.
+    async fn join(mut self) -> io::Result<()> {
         let began = Instant::now();
         tracing::info!("this node has no log: asking the others whether they have one");
         let new = loop {

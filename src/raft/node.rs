@@ -222,12 +222,7 @@ impl RaftNode {
                 bootstrap: config.bootstrap,
                 applied: machine.applied(),
             };
-            let on_fatal = Arc::clone(&config.on_fatal);
-            tasks.push(tokio::spawn(async move {
-                if let Err(error) = joiner.join().await {
-                    on_fatal(format!("cannot join: {error}"));
-                }
-            }));
+            tasks.push(joiner.start(Arc::clone(&config.on_fatal)));
         } else if let Some(members) = config.bootstrap {
             bootstrap(&raft, members).await?;
         }

@@ -132,7 +132,7 @@ impl IndexHeader {
 }
 
 /// Both copies of a header that closes a wal-index for good: whole, and of a version that no SQLite
-/// knows. Whoever still has it mapped is told SQLITE_CANTOPEN when it next begins to read
+/// knows. Whoever still has it mapped is told `SQLITE_CANTOPEN` when it next begins to read
 /// (`walIndexReadHdr`), without asking for a lock.
 #[must_use]
 pub fn closed() -> Vec<u8> {
