@@ -301,6 +301,13 @@ impl WriteLocks {
         self.settle_all(now)
     }
 
+    /// A node did not say what it holds, and is not waited for any longer. What it asked for, and
+    /// was given, from this leader stays: it was heard of then.
+    pub fn not_heard(&mut self, now: Duration, node: NodeId) -> Vec<Action> {
+        self.unheard.remove(&node);
+        self.settle_all(now)
+    }
+
     /// A transaction of this database goes into the log. Until it is decided the lock passes to
     /// nobody (Rule 14), even if its holder is lost.
     pub fn proposal_started(&mut self, database: &DatabaseName) {

@@ -173,10 +173,11 @@ impl Arbiter {
             }
             Ok(other) => tracing::debug!(node = node.0, ?other, "no word on held locks"),
             // Dead, or cut off: what it held is free. Were it alive after all, its next commit would
-            // be judged by its base.
+            // be judged by its base. What it was given since, in this term, is its own: a node that
+            // starts may ask before it can be asked.
             Err(error) => {
                 tracing::debug!(node = node.0, error, "no word on held locks");
-                self.with(term, |table, now| table.node_lost(now, node));
+                self.with(term, |table, now| table.not_heard(now, node));
             }
         }
     }

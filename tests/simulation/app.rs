@@ -14,7 +14,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use crate::checker::Fate;
 use crate::kernel::{Kernel, Process};
 use crate::node::{Sim, Up};
-use crate::os::threads::machine;
+use crate::os::threads::{NODES, machine};
 use crate::os::{Chance, threads};
 use crate::vfs;
 
@@ -35,6 +35,8 @@ pub struct Work {
 
 /// Set when nothing new is to be begun.
 pub static QUIET: AtomicU64 = AtomicU64::new(0);
+/// Applications that run, of each node.
+static RUNNING: [AtomicU64; NODES] = [const { AtomicU64::new(0) }; NODES];
 /// No two processes, and no two rows, have the same number.
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
@@ -68,6 +70,11 @@ fn number() -> u64 {
     NUMBERS.fetch_add(1, Ordering::Relaxed)
 }
 
+/// Whether applications of this node have still to come to an end.
+pub fn runs(node: usize) -> bool {
+    RUNNING[node].load(Ordering::Relaxed) > 0
+}
+
 pub fn is_quiet() -> bool {
     QUIET.load(Ordering::Relaxed) > 0
 }
@@ -86,6 +93,8 @@ struct App {
 /// Starts the applications of a node, which serves from now on.
 pub fn begin(sim: &Arc<Sim>, up: &Up) {
     let work = &sim.work;
+    // Those of an earlier life of the node are gone with it.
+    RUNNING[up.life.node].store(0, Ordering::Relaxed);
     for name in &work.databases {
         for which in 0..work.writers + work.readers {
             let app = App {
@@ -96,6 +105,7 @@ pub fn begin(sim: &Arc<Sim>, up: &Up) {
                 writes: which < work.writers,
                 first: which == 0 && up.life.node == 1,
             };
+            add(&RUNNING[up.life.node]);
             app.spawn();
         }
     }
@@ -137,6 +147,7 @@ impl App {
     fn run(self) {
         loop {
             if is_quiet() {
+                RUNNING[self.node].fetch_sub(1, Ordering::Relaxed);
                 return;
             }
             let process = number();

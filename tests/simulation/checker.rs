@@ -52,6 +52,7 @@ pub struct Ledger {
     positions: BTreeMap<(String, u64, u64), u64>,
     /// Of the write locks that were given to other nodes than the leader: by term and database.
     holders: BTreeMap<(u64, String), (usize, u64)>,
+    gave_up: u64,
     nodes: Vec<Where>,
     /// By database.
     pub fates: BTreeMap<String, BTreeMap<u64, Fate>>,
@@ -112,10 +113,16 @@ impl Ledger {
         self.nodes[node].applied = self.nodes[node].applied.max(index);
     }
 
-    /// The leader of a term gives a node the write lock of a database. `free`: it has given up
-    /// another node since, whose lock it may have taken away.
-    pub fn granted(&mut self, term: u64, name: &str, node: usize, ticket: u64, free: bool) {
-        self.tell(|| format!("term {term}: {name} to n{node} by {ticket:x}, free {free}"));
+    /// A leader may take the locks from a node that it has not heard of, and free them.
+    pub fn gives_up(&mut self) {
+        self.holders.clear();
+        self.gave_up = machine().now;
+    }
+
+    /// The leader of a term gives a node the write lock of a database.
+    pub fn granted(&mut self, term: u64, name: &str, node: usize, ticket: u64) {
+        self.tell(|| format!("term {term}: {name} to n{node} by {ticket:x}"));
+        let free = machine().now < self.gave_up + 2_000_000_000;
         let before = self.holders.insert((term, name.to_owned()), (node, ticket));
         if let Some((other, _)) = before
             && other != node

@@ -125,6 +125,17 @@ fn a_claim_is_compared_with_what_its_node_asked_for() {
     assert_eq!(locks.node_lost(ms(1), NodeId(2)), [grant(1, 6)]);
 }
 
+/// Rule 14: a node that started while this leader asked it in vain has asked, and been given, since.
+#[test]
+fn a_node_that_was_not_heard_keeps_what_it_was_given_since() {
+    let mut locks = WriteLocks::new(2, BTreeSet::from([NodeId(1)]), OPEN);
+    assert_eq!(locks.first_entry_applied(ms(0)), []);
+    assert_eq!(ask(&mut locks, 0, 1, 1), [grant(1, 1)], "the hearing is over by time");
+    assert_eq!(ask(&mut locks, 1, 2, 1), [recall(1, 1)]);
+    assert_eq!(locks.not_heard(ms(2), NodeId(1)), []);
+    assert_eq!(locks.holder(&db(0)), Some(NodeId(1)));
+}
+
 /// Rule 14: also when the holder dies after it proposed.
 #[test]
 fn nothing_is_granted_while_a_proposal_is_in_flight() {

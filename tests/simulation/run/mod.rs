@@ -4,28 +4,25 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use litefs_py::commit::{METHOD, Settings};
-use litefs_py::core::{DatabaseName, NodeId};
-use litefs_py::raft::Compaction;
-use litefs_py::raft::links::LinkError;
+use litefs_py::core::NodeId;
 
-use crate::app::{self, Work};
+use crate::app;
 use crate::checker::Ledger;
 use crate::faults::{Fault, Faults};
-use crate::grants::{self, Request};
 use crate::net::{Event, Life, Net};
-use crate::node::{self, Plan, Sim, Up};
+use crate::node::{self, Sim, Up};
 use crate::os::symbols::die;
 use crate::os::threads::{self, machine};
 use crate::os::{Chance, disk};
-use crate::{report, vfs};
+use crate::vfs;
+
+mod delivery;
+mod ending;
+mod plan;
 
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1_000_000_000;
-/// After the faults, all nodes have come to the same within this.
-const CONVERGES: u64 = 30 * SECOND;
 /// A node not reached for so long is given up by the others.
 const SILENT: u64 = 1_500 * MILLI;
 const LOOK: u64 = 100 * MILLI;
@@ -97,8 +94,6 @@ struct World {
     /// Since when a node cannot reach another.
     out_of_reach: BTreeMap<(usize, usize), u64>,
     given_up: BTreeMap<(usize, usize), bool>,
-    /// When a node was last given up, or died.
-    lately: u64,
     /// The one node of the run whose disk may lie.
     liar: Option<usize>,
     /// Its disk had a fault in this life: its program may end by itself.
@@ -107,49 +102,12 @@ struct World {
     verbose: bool,
 }
 
-fn plan(chance: &mut Chance, base: &Path) -> (Plan, Work) {
-    let nodes = if chance.one_in(8) { 5 } else { 3 };
-    let rollback = chance.one_in(4);
-    let settings = Settings {
-        turn_to_wal: !rollback,
-        staged_above: *chance.pick(&[8 << 10, 32 << 10, 1 << 20]).unwrap(),
-        checkpoint_frames: *chance.pick(&[20, 100, 1000]).unwrap(),
-        commit_timeout: Duration::from_millis(*chance.pick(&[1_500, 4_000, 15_000]).unwrap()),
-        ..Settings::default()
-    };
-    let after = *chance.pick(&[16 << 10, 64 << 10, 1 << 20]).unwrap();
-    let compaction = Compaction { after, keep: after / 4, most: after * 4 };
-    let plan = Plan {
-        nodes,
-        settings,
-        compaction,
-        segment: *chance.pick(&[32 << 10, 128 << 10]).unwrap(),
-        workers: *chance.pick(&[0, 0, 1, 2]).unwrap(),
-        base: base.to_owned(),
-    };
-    let databases = if chance.one_in(4) { 2 } else { 1 };
-    let work = Work {
-        databases: ["app.db", "two.db"][..databases].iter().map(|&name| name.into()).collect(),
-        writers: 1 + u64::from(chance.one_in(3)),
-        readers: 1,
-        journal: if rollback {
-            chance.pick(&["delete", "truncate", "persist"]).unwrap()
-        } else {
-            "wal"
-        },
-        pause: *chance.pick(&[20 * MILLI, 100 * MILLI, 400 * MILLI]).unwrap(),
-        large: *chance.pick(&[4, 12, 40]).unwrap(),
-        synchronous: chance.pick(&["off", "normal", "full"]).unwrap(),
-    };
-    (plan, work)
-}
-
 /// Runs a seed; ends the process.
 pub fn run(seed: u64, base: &Path, verbose: bool) -> ! {
     threads::begin(seed);
     vfs::register(seed);
     let mut chance = Chance::new(seed.wrapping_mul(77));
-    let (plan, work) = plan(&mut chance, base);
+    let (plan, work) = plan::plan(&mut chance, base);
     for node in 1..=plan.nodes {
         // As `node::data_folder` makes them, durably.
         for part in ["raft", "staged", "dbs", "aside"] {
@@ -182,7 +140,6 @@ pub fn run(seed: u64, base: &Path, verbose: bool) -> ! {
         calm: false,
         out_of_reach: BTreeMap::new(),
         given_up: BTreeMap::new(),
-        lately: 0,
         liar: chance.one_in(3).then(|| 1 + chance.below(nodes as u64) as usize),
         excused: vec![false; nodes + 1],
         ended: 0,
@@ -238,122 +195,6 @@ impl World {
         machine().nodes[node].paused
     }
 
-    fn event(&mut self, event: Event) {
-        let later = machine().now + 20 * MILLI;
-        let net = self.sim.net.clone();
-        match event {
-            Event::Run(code) => self.act(Do::of(code)),
-            Event::Request { to, .. } | Event::Open { to, .. } if self.is_paused(to) => {
-                net.at(later, event);
-            }
-            Event::Answer { to, .. } if self.is_paused(to.node) => net.at(later, event),
-            Event::Request { from, to, method, request, call } => {
-                if net.is_cut(from.node, to) {
-                    net.inner().counts.cut += 1;
-                    return;
-                }
-                let Some(up) = self.up(to) else {
-                    if self.lives[to] > 0 && self.status[to] == Status::Down {
-                        let why = "nobody is there".to_owned();
-                        let error = Err(LinkError { why, unreachable: true });
-                        net.answers(to, from, call, error);
-                    }
-                    return;
-                };
-                let calls = Arc::clone(&up.calls);
-                let asked = (method == METHOD).then(|| grants::request(&request)).flatten();
-                if self.verbose
-                    && let Some(asked) = &asked
-                {
-                    self.tell(&format!("n{} to n{to}: {asked:?}", from.node));
-                }
-                match &asked {
-                    Some(Request::Unlock { term, database, ticket }) => {
-                        self.released(*term, database, from.node, grants::number(*ticket));
-                    }
-                    // Who asks anew has thereby given up what it had by an older ticket.
-                    Some(Request::Lock { term, database, ticket }) => {
-                        self.released(*term, database, from.node, grants::number(*ticket) - 1);
-                    }
-                    _ => {}
-                }
-                let free = self.given_up.keys().any(|(by, _)| *by == to)
-                    || self.lately + 3 * SECOND > machine().now;
-                let sim = Arc::clone(&self.sim);
-                up.runtime.spawn(async move {
-                    let id = NodeId(from.node as u64);
-                    let answer = calls.call(id, method, request).await;
-                    if let (Some(Request::Lock { term, database, ticket }), Ok(answer)) =
-                        (asked, &answer)
-                        && grants::is_granted(answer)
-                    {
-                        let (name, ticket) = (database.as_str(), grants::number(ticket));
-                        let mut ledger = sim.ledger.lock().unwrap();
-                        ledger.granted(term, name, from.node, ticket, free);
-                    }
-                    net.answers(to, from, call, answer.map_err(LinkError::new));
-                });
-            }
-            Event::Answer { to, from, call, answer } => {
-                let sender = net.caller(call);
-                let alive = self.up(to.node).is_some_and(|up| up.life == to)
-                    || self.lives[to.node] == to.life && self.status[to.node] == Status::Runs;
-                match sender {
-                    Some(sender) if alive && !net.is_cut(from, to.node) => {
-                        let _gone = sender.send(answer);
-                    }
-                    Some(sender) if !alive => std::mem::forget(sender),
-                    Some(sender) => drop(sender),
-                    None => {}
-                }
-            }
-            Event::Open { from, to, purpose, stream } => {
-                if net.is_cut(from.node, to) || net.is_cut(to, from.node) {
-                    return;
-                }
-                if self.lives[from.node] != from.life || self.status[from.node] != Status::Runs {
-                    return;
-                }
-                if self.is_paused(from.node) {
-                    return net.at(later, Event::Open { from, to, purpose, stream });
-                }
-                let Some(up) = self.up(to) else {
-                    if let Some(opened) = net.refuses(stream) {
-                        let why = "nobody is there".to_owned();
-                        let _gone = opened.send(Err(LinkError { why, unreachable: true }));
-                    }
-                    return;
-                };
-                let Some((other, opened)) = net.accepts(stream, up.life) else { return };
-                let calls = Arc::clone(&up.calls);
-                up.runtime.spawn(async move {
-                    calls.stream(NodeId(from.node as u64), purpose, other).await;
-                });
-                let _gone = opened.send(Ok(()));
-            }
-            Event::Frames { stream, there } => {
-                if let Some(ends) = net.ends(stream)
-                    && (self.is_paused(ends.0) || self.is_paused(ends.1))
-                {
-                    return net.at(later, Event::Frames { stream, there });
-                }
-                let mut gone = false;
-                for (receiver, frame) in net.frames(stream, there) {
-                    gone |= receiver.send(frame).is_err();
-                }
-                if gone {
-                    for (receiver, frame) in net.breaks(stream) {
-                        let _gone = receiver.send(frame);
-                    }
-                }
-            }
-        }
-    }
-
-    fn released(&self, term: u64, database: &DatabaseName, node: usize, ticket: u64) {
-        self.sim.ledger.lock().unwrap().released(term, database.as_str(), node, ticket);
-    }
-
     // ---- nodes --------------------------------------------------------------------------------
 
     fn start(&mut self, node: usize) {
@@ -362,7 +203,8 @@ impl World {
         }
         self.lives[node] += 1;
         self.status[node] = Status::Runs;
-        self.excused[node] = machine().disk.health[node].full;
+        let health = &machine().disk.health[node];
+        self.excused[node] = health.full || health.fails;
         let life = Life { node, life: self.lives[node] };
         self.tell(&format!("n{node} starts, life {}", life.life));
         node::start(&self.sim, life);
@@ -377,7 +219,7 @@ impl World {
             return;
         }
         self.status[node] = Status::Down;
-        self.lately = machine().now;
+        self.sim.ledger.lock().unwrap().gives_up();
         threads::kill(node);
         if let Some(up) = self.sim.up.lock().unwrap().remove(&node) {
             std::mem::forget(up);
@@ -509,7 +351,7 @@ impl World {
                     && self.given_up.insert((a, b), true).is_none()
                     && let Some(up) = self.up(a)
                 {
-                    self.lately = now;
+                    self.sim.ledger.lock().unwrap().gives_up();
                     let arbiter = Arc::clone(&up.arbiter);
                     up.runtime.spawn(async move { arbiter.node_lost(NodeId(b as u64)) });
                 }
@@ -635,117 +477,5 @@ impl World {
             self.start(node);
         }
         self.after(1_500 * MILLI, Do::Quiet);
-    }
-
-    /// Waits until all that run show the same, and ends the run.
-    fn converge(&mut self) -> ! {
-        let deadline = machine().now + CONVERGES;
-        let mut next_look = machine().now + 500 * MILLI;
-        loop {
-            self.see_who_ended();
-            let now = machine().now;
-            if now >= next_look {
-                next_look = now + 400 * MILLI;
-                match self.compare() {
-                    Ok(lists) => self.end(&lists),
-                    Err(why) if machine().now > deadline => {
-                        self.tell_positions();
-                        die(&format!("seed {}: converges: {why}", self.seed), 1);
-                    }
-                    Err(_) => continue,
-                }
-            }
-            match self.sim.net.due() {
-                Ok(event) => self.event(event),
-                Err(next) => {
-                    threads::wait(0, Some(next.unwrap_or(next_look).min(next_look)));
-                }
-            }
-        }
-    }
-
-    fn tell_positions(&self) {
-        for node in self.nodes() {
-            let Some(up) = self.up(node) else { continue };
-            for database in up.databases.all() {
-                let status = up.raft.status();
-                crate::say(&format!(
-                    "n{node} {}: stands at {}, head {}, {} behind, writer {:?}, {:?} applied {:?}",
-                    database.name,
-                    database.store().position(),
-                    database.store().head(),
-                    database.behind(),
-                    database.writer_pid(),
-                    status.role,
-                    status.applied
-                ));
-            }
-        }
-    }
-
-    /// Reads every database on every node.
-    fn compare(&mut self) -> Result<BTreeMap<String, Vec<u64>>, String> {
-        type Read = Result<(Vec<u64>, u64), String>;
-        let names = self.sim.work.databases.clone();
-        let results: Arc<Mutex<BTreeMap<(String, usize), Read>>> = Arc::default();
-        let mut asked = 0;
-        for node in self.nodes().filter(|node| self.status[*node] != Status::Damaged) {
-            let up = self.up(node).ok_or_else(|| format!("n{node} does not serve"))?;
-            if up.databases.applied().borrow().index == 0 {
-                return Err(format!("n{node} has applied nothing"));
-            }
-            let before = threads::become_node(node);
-            for name in &names {
-                asked += 1;
-                let (up, name, results) = (up.clone(), name.clone(), Arc::clone(&results));
-                let reads = move || {
-                    let read = app::read_all(&up, &name);
-                    results.lock().unwrap().insert((name, up.life.node), read);
-                };
-                let _reads = std::thread::spawn(reads);
-            }
-            threads::become_node(before);
-        }
-        let deadline = machine().now + 10 * SECOND;
-        while results.lock().unwrap().len() < asked {
-            if machine().now > deadline {
-                return Err("a reader hangs".into());
-            }
-            self.see_who_ended();
-            match self.sim.net.due() {
-                Ok(event) => self.event(event),
-                Err(next) => {
-                    let soon = machine().now + 5 * MILLI;
-                    threads::wait(0, Some(next.unwrap_or(soon).min(soon)));
-                }
-            }
-        }
-        let results = std::mem::take(&mut *results.lock().unwrap());
-        let mut lists: BTreeMap<String, (Vec<u64>, u64, usize)> = BTreeMap::new();
-        for ((name, node), read) in results {
-            let (list, hash) = read.map_err(|error| format!("{name} on n{node}: {error}"))?;
-            match lists.get(&name) {
-                None => {
-                    lists.insert(name, (list, hash, node));
-                }
-                Some((_, first, _)) if *first == hash => {}
-                Some((known, _, other)) => {
-                    let rows = (known.len(), list.len());
-                    return Err(format!("{name}: n{other} and n{node} differ: {rows:?} rows"));
-                }
-            }
-        }
-        Ok(lists.into_iter().map(|(name, (list, _, _))| (name, list)).collect())
-    }
-
-    fn end(&mut self, lists: &BTreeMap<String, Vec<u64>>) -> ! {
-        let mut ledger = self.sim.ledger.lock().unwrap();
-        for (name, list) in lists {
-            ledger.ends(name, list);
-        }
-        let rows: usize = lists.values().map(Vec::len).sum();
-        let net = self.sim.net.inner().counts.clone();
-        report::print(self.seed, rows, &ledger, &self.faults, &net, self.ended);
-        crate::os::symbols::leave(0)
     }
 }
