@@ -4,7 +4,12 @@
 //! cargo test --test simulation                      200 seeds, and some of them twice
 //! cargo test --test simulation -- --seeds 1000..2000   these seeds, once
 //! cargo test --test simulation -- --seed 17 --verbose  one seed, with what happens
+//! cargo test --test simulation -- --seeds 0..5000 --results FILE --minutes 35
+//!                                                   in parts: what held is not run again
 //! ```
+//!
+//! With `SIMULATION_WITHOUT=sync` no sync does anything, with `=cache` the kernel never drops a page:
+//! some seeds have to fail then.
 //!
 //! Promises: no-lost-ack, one-history, invisible-until-committed, one-primary, caught-up,
 //! nothing-discarded, bounded-answer, readers-go-on, converges. Rules 1 to 20 ([`checker`] says what

@@ -117,6 +117,12 @@ pub fn run(seed: u64, base: &Path, verbose: bool) -> ! {
     std::fs::create_dir_all(base.join("graves")).unwrap();
     machine().disk.follow(base);
     machine().disk.tells = verbose;
+    // The harness is to see what is missing.
+    match std::env::var("SIMULATION_WITHOUT").as_deref() {
+        Ok("sync") => machine().disk.deaf = true,
+        Ok("cache") => crate::kernel::DEAF.store(true, Ordering::Relaxed),
+        _ => {}
+    }
     if verbose {
         crate::say(&format!("{plan:?}\n{work:?}"));
     }

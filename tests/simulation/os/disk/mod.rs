@@ -98,6 +98,8 @@ pub struct Disk {
     /// The world itself is at work on the files.
     quiet: bool,
     pub health: Vec<Health>,
+    /// No sync does anything: to see that it is missed.
+    pub deaf: bool,
     /// Says what is lost.
     pub tells: bool,
     pub counts: DiskCounts,
@@ -112,6 +114,7 @@ impl Default for Disk {
             numbers: 0,
             graves: 0,
             quiet: true,
+            deaf: false,
             tells: false,
             health: vec![Health::default(); NODES],
             counts: DiskCounts::default(),
@@ -322,7 +325,7 @@ pub fn set_len(file: c_int, len: u64) -> Option<i32> {
 
 /// Makes a file's bytes, or a folder's names, durable, as far as its disk is honest.
 pub fn sync(file: c_int) -> Option<i32> {
-    if machine().disk.quiet {
+    if machine().disk.quiet || machine().disk.deaf {
         return None;
     }
     let stat = stat(file)?;
