@@ -214,10 +214,12 @@ impl Database {
     }
 
     /// Takes the daemon's write lock for a snapshot, as soon as applications let go of theirs. However
-    /// long they take: readers go on meanwhile, and the node is not ready.
-    pub(super) fn hold_to_apply(&self) -> Installing {
+    /// long they take: readers go on meanwhile, and the node is not ready. `meanwhile` settles what they
+    /// wait for, as far as it is known.
+    pub(super) fn hold_to_apply(&self, meanwhile: &dyn Fn()) -> Installing {
         let mut told = Instant::now();
         loop {
+            meanwhile();
             let pid = {
                 let mut state = lock(&self.state);
                 if !state.pumping && state.hold.is_none() && self.take_apply_locks(&mut state) {

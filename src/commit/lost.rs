@@ -205,7 +205,7 @@ impl AllDatabases {
     fn put_in_place(&self, database: &Arc<Database>, incoming: IncomingDatabase) -> io::Result<()> {
         let term = self.applied().borrow().term;
         let entry = EntryId { term, index: incoming.index };
-        self.install_one(database, incoming, term).map_err(io::Error::other)?;
+        self.install_one(database, incoming, term, &|| ()).map_err(io::Error::other)?;
         self.announce(&database.name);
         database.make_durable(entry).map_err(io::Error::other)
     }

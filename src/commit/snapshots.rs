@@ -92,6 +92,7 @@ impl Replica for AllDatabases {
         for database in self.all() {
             // An application that keeps it from showing what it committed is waited for.
             loop {
+                self.decide_by(state);
                 let busy = match durable(&database, state.applied()) {
                     Ok(()) => !database.shows(state.applied().index),
                     Err(StoreError::Busy { .. } | StoreError::Unpublished { .. }) => true,
@@ -118,7 +119,7 @@ impl AllDatabases {
                 let database = self.find(name.as_ref()?)?;
                 // On another base than the present one it can only be refused: TXIDs never go back.
                 let base = database.committing_on()?;
-                (now.map(|now| now.position) != Some(base))
+                (now.map_or(Position::EMPTY, |now| now.position) != base)
                     .then_some(Verdict::Refused(Refusal::Base))
             };
             if let Some(verdict) = judged.or_else(hopeless) {
@@ -151,7 +152,7 @@ impl AllDatabases {
             // What is here is what comes. A transaction made on it may be under way.
             return Ok(());
         }
-        self.install_one(&database, incoming, state.applied().term)?;
+        self.install_one(&database, incoming, state.applied().term, &|| self.decide_by(state))?;
         self.announce(&database.name);
         Ok(())
     }
@@ -162,9 +163,10 @@ impl AllDatabases {
         database: &Arc<Database>,
         incoming: IncomingDatabase,
         term: u64,
+        meanwhile: &dyn Fn(),
     ) -> Result<(), StoreError> {
         let entry = EntryId { term, index: incoming.index };
-        database.install(incoming, entry)?;
+        database.install(incoming, entry, meanwhile)?;
         if self.is_serving() { serve_when_ready(database) } else { Ok(()) }
     }
 
@@ -242,10 +244,11 @@ impl Database {
         self: &Arc<Self>,
         incoming: IncomingDatabase,
         entry: EntryId,
+        meanwhile: &dyn Fn(),
     ) -> Result<(), StoreError> {
         let IncomingDatabase { incarnation, index, reader, .. } = incoming;
         let reader = io::BufReader::with_capacity(1 << 20, reader);
-        let held = self.hold_to_apply();
+        let held = self.hold_to_apply(meanwhile);
         let already = {
             let state = lock(&self.state);
             state.lost.is_none()
