@@ -200,6 +200,7 @@ impl Cluster {
             daemon.0.kill().unwrap();
             node.killed.push(daemon);
         }
+        node.stop_writers();
     }
 
     /// Starts those that do not run, and waits until all serve; none ends by itself.
@@ -329,7 +330,16 @@ impl Node {
         self.daemon.as_mut().and_then(Running::ended)
     }
 
+    /// Kills its clients before its mount goes: one that is just about to open the database would make
+    /// it anew in the bare folder. They may end only after that.
+    fn stop_writers(&mut self) {
+        for writer in &mut self.writers {
+            let _ = writer.process.0.kill();
+        }
+    }
+
     fn end(&mut self) -> Vec<PathBuf> {
+        self.stop_writers();
         if let Some(mut daemon) = self.daemon.take() {
             let _ = daemon.0.kill();
             // Without passthrough its end waits for an answer of its own.

@@ -24,10 +24,14 @@ fn a_database_that_is_installed_survives_a_cut_at_every_operation() {
 
 #[derive(Clone, Copy)]
 enum Note {
-    /// So many transactions are durable.
+    /// So many transactions are in the log, durably.
+    Logged(usize),
+    /// So many are in the database, durably.
     Durable(usize),
     Installing,
     Installed,
+    /// What a cut left was no database, and is set aside.
+    Aside,
 }
 
 struct Install {
@@ -69,9 +73,11 @@ impl Subject for Install {
         let (store, _) = Store::open(folder, SystemTime::UNIX_EPOCH).unwrap();
         let database = store.create_slot(&DatabaseName::new("a.db").unwrap()).unwrap();
         connect(&database);
+        notes(Note::Logged(1));
         database.apply_in_place(&self.ours[0].ltx[..], id(0)).unwrap();
         for number in 1..self.ours.len() {
             let ltx = &self.ours[number].ltx[..];
+            notes(Note::Logged(number + 1));
             if self.wal {
                 database.append(ltx, id(number), true).unwrap();
             } else {
@@ -92,20 +98,31 @@ impl Subject for Install {
 
     fn start(&self, folder: &Path, known: &[Note], go_on: Option<Notes<'_, Note>>) {
         let (store, recovered) = Store::open(folder, SystemTime::UNIX_EPOCH).expect("it opens");
-        let (mut durable, mut installing, mut installed) = (0, false, false);
+        let (mut logged, mut durable) = (0, 0);
+        let (mut installing, mut installed, mut aside) = (false, false, false);
         for note in known {
             match note {
+                Note::Logged(count) => logged = *count,
                 Note::Durable(count) => durable = *count,
                 Note::Installing => installing = true,
                 Note::Installed => installed = true,
+                Note::Aside => aside = true,
             }
         }
         assert!(recovered.set_aside.is_empty(), "{}", recovered.set_aside[0].1);
+        let is_aside = store.asides().unwrap().len() == 1;
         let Some(database) = recovered.databases.first() else {
-            assert_eq!(durable, 0, "it is gone");
+            // nothing-discarded.
+            assert!(durable == 0 || (installing && is_aside), "it is gone");
             return;
         };
+        assert!(!aside, "it is back");
         connect(database);
+        for number in
+            (0..logged).filter(|number| id(*number).index > database.record().applied.index)
+        {
+            database.apply_in_place(&self.ours[number].ltx[..], id(number)).unwrap();
+        }
         let found = database.finish_recovery();
         let known: Vec<&Transaction> = self.ours.iter().chain([&self.theirs]).collect();
         match &found {
@@ -127,6 +144,7 @@ impl Subject for Install {
                 store.set_aside(database, SystemTime::UNIX_EPOCH).unwrap();
                 let aside = &store.asides().unwrap()[0];
                 assert!(fs::exists(aside.folder.join("database")).unwrap());
+                notes(Note::Aside);
                 return;
             }
             if installing && !installed {
