@@ -97,9 +97,8 @@ impl DataFolder {
     pub fn holder_is_dead(path: &Path) -> bool {
         let Ok(holder) = fs::read_to_string(path.join("lock")) else { return false };
         let Ok(holder) = holder.trim().parse::<u32>() else { return false };
-        // proc(5): the state follows the name, which is in parentheses.
         let stat = fs::read_to_string(format!("/proc/{holder}/stat")).unwrap_or_default();
-        stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with(['Z', 'X']))
+        is_exiting(&stat)
     }
 
     /// Which life of the node this is (Rule 5): never the same twice.
@@ -114,6 +113,15 @@ impl DataFolder {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// proc(5), `stat`: after the name, which is in parentheses, the state, and as the seventh field from there
+/// the kernel's flags.
+fn is_exiting(stat: &str) -> bool {
+    const PF_EXITING: u32 = 4;
+    let Some((_, fields)) = stat.rsplit_once(") ") else { return false };
+    let flags = fields.split(' ').nth(6).and_then(|flags| flags.parse::<u32>().ok());
+    flags.is_some_and(|flags| flags & PF_EXITING != 0)
 }
 
 fn read_identity(path: &Path) -> Result<Option<Identity>, DataFolderError> {
@@ -220,6 +228,13 @@ mod tests {
         assert!(!DataFolder::holder_is_dead(folder.path()), "it is this process");
         drop(first);
         assert!(DataFolder::open(folder.path(), "c", 1).unwrap().boot() > Boot(number));
+    }
+
+    #[test]
+    fn a_process_at_its_end_is_known() {
+        assert!(is_exiting("7 (a) name) D 1 7 7 0 -1 4194564 0 0"));
+        assert!(!is_exiting("7 (a) name) S 1 7 7 0 -1 4194560 0 0"));
+        assert!(!is_exiting(""));
     }
 
     #[test]

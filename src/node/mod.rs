@@ -113,6 +113,9 @@ const API_GRACE: Duration = Duration::from_secs(2);
 /// How long a daemon that was killed may take to let its data folder go, once its mount is gone.
 const LETTING_GO: Duration = Duration::from_secs(5);
 
+/// How long one may take until it can be seen that it was killed.
+const DYING: Duration = Duration::from_millis(500);
+
 /// How long a stopping leader waits for another to take over.
 const HANDOVER: Duration = Duration::from_secs(3);
 
@@ -237,22 +240,22 @@ async fn start(config: &Config) -> Result<Parts, NodeError> {
 /// an answer of it, to what was stored in a shm through its own mount. So its mount is ended first, or
 /// its folder would be in use for ever (bounded-answer).
 async fn open_folder(config: &Config, me: NodeId) -> Result<DataFolder, NodeError> {
-    let open = || DataFolder::open(&config.data_dir, &config.cluster, me.0);
-    let deadline = Instant::now() + LETTING_GO;
+    let begun = Instant::now();
     loop {
-        match open() {
-            Err(DataFolderError::InUse(_))
-                if Instant::now() < deadline && DataFolder::holder_is_dead(&config.data_dir) =>
-            {
-                let path = config.mount.path.clone();
-                tracing::warn!(?path, "ending the mount of a daemon that was killed");
-                if let Err(error) = end_by_force(&path) {
-                    tracing::debug!(%error, "its mount is not there");
-                }
-                tokio::time::sleep(LETTING_GO / 20).await;
-            }
-            opened => return Ok(opened?),
+        let opened = DataFolder::open(&config.data_dir, &config.cluster, me.0);
+        let in_use = matches!(opened, Err(DataFolderError::InUse(_)));
+        let is_dead = in_use && DataFolder::holder_is_dead(&config.data_dir);
+        let patience = if is_dead { LETTING_GO } else { DYING };
+        if !in_use || begun.elapsed() > patience {
+            return Ok(opened?);
         }
+        if is_dead {
+            tracing::warn!(path = ?config.mount.path, "ending the mount of a daemon that was killed");
+            if let Err(error) = end_by_force(&config.mount.path) {
+                tracing::debug!(%error, "its mount is not there");
+            }
+        }
+        tokio::time::sleep(DYING / 10).await;
     }
 }
 
