@@ -27,7 +27,7 @@ pub struct Kernel {
 
 #[derive(Default)]
 struct Pages {
-    pages: BTreeMap<u64, Vec<u8>>,
+    kept: BTreeMap<u64, Vec<u8>>,
     /// What the file's size is believed to be.
     size: u64,
     /// How often something was dropped: a read that began before keeps nothing.
@@ -53,14 +53,14 @@ impl KernelCache for PageCache {
         pages.drops += 1;
         pages.size = 0;
         let end = if len == 0 { u64::MAX } else { (offset + len).div_ceil(PAGE) };
-        pages.pages.retain(|page, _| *page < offset / PAGE || *page >= end);
+        pages.kept.retain(|page, _| *page < offset / PAGE || *page >= end);
     }
 
     fn grown(&self, offset: u64, bytes: &[u8]) {
         let mut pages = self.lock();
         pages.drops += 1;
         pages.size = pages.size.max(offset + bytes.len() as u64);
-        pages.pages.remove(&(offset / PAGE));
+        pages.kept.remove(&(offset / PAGE));
     }
 }
 
@@ -205,20 +205,19 @@ impl Process {
         while page * PAGE < end {
             let (kept, drops) = {
                 let pages = self.cache.lock();
-                (pages.pages.get(&page).cloned(), pages.drops)
+                (pages.kept.get(&page).cloned(), pages.drops)
             };
-            let content = match kept {
-                Some(content) => content,
-                None => {
-                    let mut read = self.files.read(kind, handle, page * PAGE, PAGE as u32)?;
-                    // The kernel keeps whole pages: what is missing at the end is zeros.
-                    read.resize(PAGE as usize, 0);
-                    let mut pages = self.cache.lock();
-                    if pages.drops == drops {
-                        pages.pages.insert(page, read.clone());
-                    }
-                    read
+            let content = if let Some(content) = kept {
+                content
+            } else {
+                let mut read = self.files.read(kind, handle, page * PAGE, PAGE as u32)?;
+                // The kernel keeps whole pages: what is missing at the end is zeros.
+                read.resize(PAGE as usize, 0);
+                let mut pages = self.cache.lock();
+                if pages.drops == drops {
+                    pages.kept.insert(page, read.clone());
                 }
+                read
             };
             let from = at.max(page * PAGE) - page * PAGE;
             let to = end.min((page + 1) * PAGE) - page * PAGE;
@@ -244,7 +243,7 @@ impl Process {
             let mut pages = self.cache.lock();
             pages.drops += 1;
             let (first, end) = (at / PAGE, (at + len).div_ceil(PAGE));
-            pages.pages.retain(|page, _| *page < first || *page >= end);
+            pages.kept.retain(|page, _| *page < first || *page >= end);
             if done.is_ok() {
                 pages.size = pages.size.max(at + len);
             }
@@ -259,7 +258,7 @@ impl Process {
             let mut pages = self.cache.lock();
             pages.drops += 1;
             pages.size = 0;
-            pages.pages.retain(|page, _| *page < len / PAGE);
+            pages.kept.retain(|page, _| *page < len / PAGE);
         }
         done
     }

@@ -151,10 +151,9 @@ unsafe extern "C" fn open(
         (*file).pMethods = ptr::null();
         let Some((process, kind)) = process_of(name) else { return ffi::SQLITE_CANTOPEN };
         let there = kind == FileKind::Database || process.exists(kind);
-        if !there {
-            if flags & ffi::SQLITE_OPEN_CREATE == 0 || process.creates(kind).is_err() {
-                return ffi::SQLITE_CANTOPEN;
-            }
+        let create = flags & ffi::SQLITE_OPEN_CREATE != 0;
+        if !there && (!create || process.creates(kind).is_err()) {
+            return ffi::SQLITE_CANTOPEN;
         }
         let Ok(handle) = process.opens(kind) else { return ffi::SQLITE_CANTOPEN };
         let level = ffi::SQLITE_LOCK_NONE;

@@ -17,7 +17,7 @@ pub mod disk;
 pub mod symbols;
 pub mod threads;
 
-/// Numbers from a seed (SplitMix64).
+/// Numbers from a seed (`SplitMix64`).
 #[derive(Debug, Clone)]
 pub struct Chance(u64);
 

@@ -167,7 +167,7 @@ fn read_at(file: c_int, offset: u64, len: u64) -> Vec<u8> {
 impl Disk {
     /// From now on the files of each node, in the folders `n1`, `n2`, ... of this one, are followed.
     pub fn follow(&mut self, base: &Path) {
-        self.base = base.to_owned();
+        base.clone_into(&mut self.base);
         self.quiet = false;
     }
 
