@@ -348,3 +348,6 @@ def test_whose_mount_is_dead():
     assert lives.of(between) is None
     leaving = txn(1, 44, 46, ("r", 1, []), opened=(42, 43))
     assert lives.outlived(leaving)
+    # Also when the next daemon is there soon after.
+    restarted = Lives({"n1": [10, 50]}, {"n1": [40]})
+    assert restarted.outlived(txn(1, 44, 46, ("r", 1, []), opened=(42, 43)), margin=10e-9)

@@ -102,7 +102,8 @@ class Lives:
             return True
         # Opened while the daemon was on its way to its end already.
         starts = self.starts.get(op.node, [])
-        return ended > 0 and downs[ended - 1] >= starts[bisect_right(starts, end) - 1]
+        life = bisect_right(starts, op.opened[0])
+        return ended > 0 and life > 0 and downs[ended - 1] >= starts[life - 1]
 
 
 class RunningMaximum:
