@@ -50,7 +50,7 @@ pub use database::{Database, Shared};
 pub use databases::{AllDatabases, Listener};
 pub use propose::Proposer;
 pub use rpc::METHOD;
-pub use service::Service;
+pub use service::{Fetching, Service};
 pub use settings::{NODE_SILENT, Settings};
 pub use stop::before_stopping;
 

@@ -137,7 +137,7 @@ impl Proposer {
         self.runtime.spawn(async move {
             // Before it has an id: meanwhile this node may commit thousands of others, and a verdict
             // on an id so far behind would be refused as forgotten.
-            if staged.to_leader(&proposer.group, limit.max(STAGING)).await {
+            if staged.to_leader(&proposer.group, limit).await {
                 proposer.propose(make, limit, on_event);
             } else {
                 on_event(proposer.next_id(), Event::NotProposed);

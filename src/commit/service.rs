@@ -1,20 +1,30 @@
 //! Answers what other nodes ask about writing.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::arbiter::{Arbiter, Holder};
 use super::databases::AllDatabases;
+use super::lock;
 use super::peers::SharedGroup;
 use super::rpc::{Answer, Request};
+use super::settings::LOCK_CALL;
 use crate::cluster::{Command, Payload};
 use crate::core::NodeId;
+
+/// What became of each fetch, once it is over.
+pub type Fetching = Arc<Mutex<HashMap<[u8; 32], watch::Receiver<Option<Result<(), String>>>>>>;
 
 pub struct Service {
     pub group: SharedGroup,
     pub arbiter: Arc<Arbiter>,
     pub databases: Arc<AllDatabases>,
+    /// Files that are being fetched for other nodes' proposals.
+    pub fetching: Fetching,
 }
 
 impl Service {
@@ -37,13 +47,34 @@ impl Service {
                 self.on_blocking(move |databases| databases.recall(term, &database, ticket)).await;
                 Answer::Ok
             }
-            Request::Stage { sha256, len } => {
-                self.group.fetch_staged(from, sha256, len).await?;
-                Answer::Ok
-            }
+            Request::Stage { sha256, len } => self.stage(from, sha256, len).await?,
             Request::Held { term } => Answer::Held { databases: self.databases.held(term) },
         };
         answer.encode().map_err(|error| error.to_string())
+    }
+
+    /// Fetches a file, for as long as it takes; the asker is told every now and then that it is under
+    /// way, and asks again.
+    async fn stage(&self, from: NodeId, sha256: [u8; 32], len: u64) -> Result<Answer, String> {
+        let mut fetched = {
+            let mut fetching = lock(&self.fetching);
+            let under_way = fetching.entry(sha256).or_insert_with(|| {
+                let (sender, receiver) = watch::channel(None);
+                let (group, all) = (Arc::clone(&self.group), Arc::clone(&self.fetching));
+                tokio::spawn(async move {
+                    let done = group.fetch_staged(from, sha256, len).await;
+                    lock(&all).remove(&sha256);
+                    sender.send_replace(Some(done));
+                });
+                receiver
+            });
+            under_way.clone()
+        };
+        match timeout(LOCK_CALL, fetched.wait_for(Option::is_some)).await {
+            Ok(Ok(done)) => done.clone().unwrap_or(Ok(())).map(|()| Answer::Ok),
+            Ok(Err(_ended)) => Err("the fetch has ended".to_owned()),
+            Err(_under_way) => Ok(Answer::Waiting),
+        }
     }
 
     async fn propose(&self, from: NodeId, term: u64, command: Command) -> Result<Answer, String> {

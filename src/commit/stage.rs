@@ -7,9 +7,10 @@ use tokio::time::{Instant, timeout_at};
 use super::peers::SharedGroup;
 use super::propose::unless_changed;
 use super::rpc::{Answer, Request};
+use super::settings::CALL_TIMEOUT;
 use crate::cluster::Payload;
 
-/// How long it may take to bring a file to a leader.
+/// How long a new leader may take to fetch a file that is proposed to it.
 pub(super) const STAGING: Duration = Duration::from_mins(1);
 
 /// Between two tries.
@@ -30,9 +31,10 @@ impl StagedPayload {
         }
     }
 
-    /// Sees to it that the leader of the day has the file. Returns whether one has it in time.
+    /// Sees to it that the leader of the day has the file. Returns whether one has it in time: `limit`
+    /// after the last word that it is under way.
     pub async fn to_leader(self, group: &SharedGroup, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
+        let mut deadline = Instant::now() + limit;
         let mut leadership = group.leadership();
         loop {
             let now = *leadership.borrow_and_update();
@@ -44,11 +46,15 @@ impl StagedPayload {
                 let request = Request::Stage { sha256: self.sha256, len: self.len };
                 let ask = async {
                     let request = request.encode().map_err(|error| error.to_string())?;
-                    let answer = group.call(leader, request, limit).await?;
+                    let answer = group.call(leader, request, CALL_TIMEOUT).await?;
                     Answer::decode(&answer).map_err(|error| error.to_string())
                 };
                 match timeout_at(deadline, unless_changed(&mut leadership, ask)).await {
                     Ok(Ok(Answer::Ok)) => return true,
+                    Ok(Ok(Answer::Waiting)) => {
+                        deadline = Instant::now() + limit;
+                        continue;
+                    }
                     Ok(other) => {
                         tracing::debug!(leader = leader.0, ?other, "a file was not staged");
                         round = deadline.min(Instant::now() + AGAIN);

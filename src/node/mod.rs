@@ -25,7 +25,8 @@ use tokio::sync::watch::{Receiver, Sender, channel as watch_channel};
 use crate::api;
 use crate::commit::peers::SharedGroup;
 use crate::commit::{
-    AllDatabases, Arbiter, Counters, Database, Holder, Proposer, Service, Settings, Shared,
+    AllDatabases, Arbiter, Counters, Database, Fetching, Holder, Proposer, Service, Settings,
+    Shared,
 };
 use crate::core::config::{Config, JournalPolicy, Passthrough};
 use crate::core::{NodeId, SystemClock};
@@ -228,6 +229,7 @@ async fn start(config: &Config) -> Result<Parts, NodeError> {
         group: shared_group,
         arbiter: Arc::clone(&arbiter),
         databases: Arc::clone(&databases),
+        fetching: Fetching::default(),
     };
     let handlers = service::handlers(&raft, service);
     let listening = mesh.listen_on(&config.mesh.listen.to_string(), handlers).await?;

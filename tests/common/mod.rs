@@ -12,7 +12,8 @@ use futures::future::BoxFuture;
 use litefs_py::cluster::{Command, State};
 use litefs_py::commit::peers::{Group, Leadership};
 use litefs_py::commit::{
-    AllDatabases, Arbiter, Counters, Database, Holder, Proposer, Service, Settings, Shared,
+    AllDatabases, Arbiter, Counters, Database, Fetching, Holder, Proposer, Service, Settings,
+    Shared,
 };
 use litefs_py::core::{Boot, DatabaseName, EntryId, Incarnation, NodeId, SystemClock};
 use litefs_py::mount::{Mount, MountConfig};
@@ -289,8 +290,12 @@ impl Cluster {
         shared.set_arbiter(&arbiter);
         runtime.spawn(Arc::clone(&arbiter).run());
         databases.begin_to_serve().unwrap();
-        let service =
-            Service { group, arbiter: Arc::clone(&arbiter), databases: Arc::clone(&databases) };
+        let service = Service {
+            group,
+            arbiter: Arc::clone(&arbiter),
+            databases: Arc::clone(&databases),
+            fetching: Fetching::default(),
+        };
         let config = MountConfig {
             path: path.clone(),
             owner: 0,

@@ -13,7 +13,8 @@ use litefs_py::cluster::{Command, State};
 use litefs_py::commit::door::Databases;
 use litefs_py::commit::peers::{Group, Leadership, SharedGroup};
 use litefs_py::commit::{
-    AllDatabases, Arbiter, Counters, Database, Holder, METHOD, Proposer, Service, Settings, Shared,
+    AllDatabases, Arbiter, Counters, Database, Fetching, Holder, METHOD, Proposer, Service,
+    Settings, Shared,
 };
 use litefs_py::core::{Boot, DatabaseName, EntryId, Incarnation, NodeId, SystemClock};
 use litefs_py::mesh::{Purpose, RpcHandler};
@@ -253,7 +254,13 @@ impl Replica for Observed {
         databases: &mut dyn Iterator<Item = io::Result<IncomingDatabase>>,
     ) -> io::Result<()> {
         self.sim.ledger.lock().unwrap().installs(self.me, state.applied().index);
-        self.databases.install_snapshot(state, databases)
+        // What is in the files may be ahead of the state, and says how far.
+        let mut databases = databases.inspect(|incoming| {
+            if let Ok(incoming) = incoming {
+                self.sim.ledger.lock().unwrap().installs(self.me, incoming.index);
+            }
+        });
+        self.databases.install_snapshot(state, &mut databases)
     }
 }
 
@@ -358,6 +365,7 @@ async fn serve(sim: &Arc<Sim>, life: Life) -> Result<(), String> {
         group: shared_group,
         arbiter: Arc::clone(&arbiter),
         databases: Arc::clone(&databases),
+        fetching: Fetching::default(),
     };
     let calls = Arc::new(Calls { raft: raft.handlers(), writes });
     tokio::spawn(Arc::clone(&arbiter).run());
