@@ -314,9 +314,9 @@ class Results:
 # ---- all of it --------------------------------------------------------------------------------
 
 
-def passes_unbroken(test: str, results: Results) -> tuple[str, str]:
+def passes_unbroken(test: str, key: str, results: Results) -> tuple[str, str]:
     """Why the test cannot judge mutants (empty: it can), and why it is skipped."""
-    name, key = f"unbroken: {test}", results.key(test)
+    name = f"unbroken: {test}"
     if results.has(name, key):
         return "", ""
     began = time.monotonic()
@@ -375,16 +375,19 @@ def chosen(arguments: argparse.Namespace) -> list[Mutant]:
 def try_all(mutants: list[Mutant], results: Results) -> dict[str, int]:
     """Those of one test program one after the other; before the first, its tests on the code as it is."""
     counts = {"caught": 0, "missed": 0, "skipped": 0}
+    # Of what was copied: the work tree may change while this runs.
+    keys = {mutant: results.key(mutant.test, mutant.patch) for mutant in mutants}
+    unbroken_keys = {mutant.test: results.key(mutant.test) for mutant in mutants}
     for _target, together in itertools.groupby(mutants, key=lambda mutant: mutant.target):
         waiting = []
         for mutant in together:
-            if results.has(mutant.name, results.key(mutant.test, mutant.patch)):
+            if results.has(mutant.name, keys[mutant]):
                 counts["caught"] += 1
                 print(f"caught before   {mutant.about}", flush=True)
             else:
                 waiting.append(mutant)
         tests = dict.fromkeys(mutant.test for mutant in waiting)
-        unbroken = {test: passes_unbroken(test, results) for test in tests}
+        unbroken = {test: passes_unbroken(test, unbroken_keys[test], results) for test in tests}
         for mutant in waiting:
             why, skipped = unbroken[mutant.test]
             began = time.monotonic()
@@ -399,7 +402,7 @@ def try_all(mutants: list[Mutant], results: Results) -> dict[str, int]:
                 print(f"NOT CAUGHT      {mutant.about}: {why}", flush=True)
             else:
                 counts["caught"] += 1
-                results.keep(mutant.name, results.key(mutant.test, mutant.patch), seconds)
+                results.keep(mutant.name, keys[mutant], seconds)
                 print(f"caught {seconds:6.0f} s {mutant.about}", flush=True)
     return counts
 
