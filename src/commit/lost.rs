@@ -101,10 +101,10 @@ impl AllDatabases {
         let store = database.store();
         let bytes = u64::from(store.pages()) * u64::from(store.page_size());
         let incarnation = database.incarnation().or(store.incarnation()).unwrap_or_default();
-        let last = self.last_index(&database.name);
-        self.put_aside(database)?;
-        self.knows(&database.name, last);
-        self.lose(&database.name, incarnation, bytes)
+        // First: an entry that comes meanwhile finds the lost one, never a new one that it would begin.
+        self.lose(&database.name, incarnation, bytes)?;
+        database.delete();
+        self.keep_aside(database)
     }
 
     fn lose(

@@ -201,6 +201,11 @@ impl AllDatabases {
     /// nothing-discarded: the files go aside, and the name is free.
     pub(super) fn put_aside(&self, database: &Arc<Database>) -> Result<(), StoreError> {
         self.withdraw(&database.name);
+        self.keep_aside(database)
+    }
+
+    /// The files of a database that is served no longer.
+    pub(super) fn keep_aside(&self, database: &Database) -> Result<(), StoreError> {
         count(&self.shared().counters.set_aside);
         let aside = self.store().set_aside(database.store(), SystemTime::now())?;
         tracing::warn!(
