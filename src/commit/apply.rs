@@ -259,6 +259,47 @@ impl Database {
         later.run(self);
     }
 
+    /// Does something while nothing of the daemon's own is stored into the wal-index: no transaction is
+    /// applied and no checkpoint runs. No application has the wal-index open yet.
+    ///
+    /// # Errors
+    /// `Busy`: what runs does not end within `patience`; or as `work` says.
+    pub(super) fn at_rest(
+        self: &Arc<Self>,
+        patience: Duration,
+        work: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let _no_checkpoint = lock(&self.checkpointing);
+        let deadline = Instant::now() + patience;
+        loop {
+            {
+                let mut state = lock(&self.state);
+                // With a rollback journal the one who asks is a reader, beneath whom nothing is applied.
+                let free = !state.pumping && state.hold.is_none();
+                if free
+                    && (self.mode() == JournalMode::Rollback || self.take_apply_locks(&mut state))
+                {
+                    state.pumping = true;
+                    break;
+                }
+            }
+            if Instant::now() >= deadline {
+                let what = "what is being applied to it does not end";
+                return Err(StoreError::Busy { name: self.name.clone(), what });
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let done = work();
+        let mut later = Later::default();
+        let mut state = lock(&self.state);
+        state.pumping = false;
+        Self::unlock_applied(&mut state);
+        self.after_release(&mut state, &mut later);
+        drop(state);
+        later.run(self);
+        done
+    }
+
     pub fn is_wal(&self) -> bool {
         self.mode() == JournalMode::Wal
     }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::database::Database;
 use super::door::{Conflict, DatabaseFiles, Errno, FileKind, Handle, LockRequest, Owner, Reply};
@@ -10,6 +11,9 @@ use super::lock;
 use crate::core::ports::{ByteRange, KernelCache, LockFile, LockKind};
 use crate::core::{DatabaseName, Position};
 use crate::store::JournalMode;
+
+/// How long an application that is the first to open a wal-index waits for what is just being applied.
+const SHM_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Database {
     /// The mount is gone: no application has anything open any more, though the kernel did not say so
@@ -183,7 +187,11 @@ impl DatabaseFiles for Database {
     }
 
     fn use_shm(&self, through_mount: File) -> Result<(), Errno> {
-        self.store.use_shm(through_mount).map_err(|error| self.errno(&error))
+        let Some(me) = self.me.upgrade() else { return Err(Errno(libc::EIO)) };
+        // one-history: what is stored into the old mapping after the new one was read would be seen by no
+        // application here. Its next transaction would be made on older pages than its position says.
+        let used = me.at_rest(SHM_PATIENCE, || self.store.use_shm(through_mount));
+        used.map_err(|error| self.errno(&error))
     }
 
     fn use_cache(&self, cache: Arc<dyn KernelCache>) {

@@ -291,7 +291,8 @@ impl Database {
     }
 
     /// From now on maps the shm as opened through the mount, where the kernel has no passthrough.
-    /// Called before any application opens it, and not from a FUSE worker.
+    /// Called before any application opens it, while the caller keeps everybody from storing into it, and
+    /// not from a FUSE worker.
     pub fn use_shm(&self, through_mount: File) -> Result<(), StoreError> {
         let mapping = io_at("mapping the wal-index through the mount", self.shm.path());
         self.shm.replace(through_mount).map_err(mapping)

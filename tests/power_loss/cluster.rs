@@ -1,11 +1,12 @@
 //! Three daemons, each with its data folder on a forgetting disk, and stock SQLite clients on their mounts.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use litefs_py::core::config::{Config, Member, Passthrough, show};
 use litefs_py::mesh::Ca;
@@ -30,7 +31,7 @@ const READ: &str = "
 import sqlite3, sys
 c = sqlite3.connect(sys.argv[1], timeout=20)
 print(c.execute('PRAGMA integrity_check').fetchone()[0])
-for who, k in c.execute('SELECT who, k FROM log ORDER BY who, k'):
+for who, k in c.execute('SELECT who, k FROM log ORDER BY rowid'):
     print(who, k)
 ";
 
@@ -102,6 +103,8 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// What writers said that are gone.
     logs: Vec<PathBuf>,
+    /// What was done, and when.
+    told: Vec<(f64, String)>,
     pub rack: Rack,
     _folder: TempDir,
 }
@@ -169,11 +172,12 @@ impl Cluster {
                 lives: 0,
             });
         }
-        Self { nodes, logs: Vec::new(), rack, _folder: folder }
+        Self { nodes, logs: Vec::new(), told: Vec::new(), rack, _folder: folder }
     }
 
     /// The power of a node goes: its disk keeps what `tear` says of what was not synced.
     pub fn power_loss(&mut self, number: usize, tear: Tear) {
+        self.tell(number, &format!("power loss, {tear:?}"));
         let node = &mut self.nodes[number];
         node.disk.cut();
         self.logs.extend(node.end());
@@ -189,12 +193,14 @@ impl Cluster {
 
     /// The process of a node ends; its disk stays as it is.
     pub fn kill(&mut self, number: usize) {
+        self.tell(number, "killed");
         let logs = self.nodes[number].end();
         self.logs.extend(logs);
     }
 
     /// The same, and nobody helps it to come to its end.
     pub fn kill_and_leave(&mut self, number: usize) {
+        self.tell(number, "killed");
         let node = &mut self.nodes[number];
         if let Some(mut daemon) = node.daemon.take() {
             daemon.0.kill().unwrap();
@@ -205,9 +211,10 @@ impl Cluster {
 
     /// Starts those that do not run, and waits until all serve; none ends by itself.
     pub fn all_serve(&mut self) {
-        for node in &mut self.nodes {
-            if node.daemon.is_none() {
-                node.start();
+        for number in 0..self.nodes.len() {
+            if self.nodes[number].daemon.is_none() {
+                self.tell(number, "started");
+                self.nodes[number].start();
             }
         }
         let deadline = Instant::now() + SOON;
@@ -226,6 +233,7 @@ impl Cluster {
                 assert!(Instant::now() < deadline, "not all serve:\n{}", said());
                 std::thread::sleep(Duration::from_millis(10));
             }
+            self.tell(number, "serves");
         }
     }
 
@@ -246,10 +254,11 @@ impl Cluster {
 
     /// What clients were told is committed.
     pub fn acknowledged(&self) -> Vec<String> {
-        self.answers('+')
+        self.answers('+').into_iter().map(|(row, _)| row).collect()
     }
 
-    fn answers(&self, mark: char) -> Vec<String> {
+    /// Rows, and when it was said of them.
+    fn answers(&self, mark: char) -> Vec<(String, f64)> {
         let writers = self.nodes.iter().flat_map(|node| &node.writers);
         let logs = self.logs.iter().chain(writers.map(|writer| &writer.log));
         let mut found = Vec::new();
@@ -259,10 +268,35 @@ impl Cluster {
             // The last line may be cut off.
             let whole = text.rfind('\n').map_or("", |end| &text[..end]);
             for line in whole.lines().filter(|line| line.starts_with(mark)) {
-                found.push(format!("{who} {}", line.split(' ').nth(1).unwrap()));
+                let mut words = line.split(' ').skip(1);
+                let row = format!("{who} {}", words.next().unwrap());
+                found.push((row, words.next().unwrap().parse().unwrap()));
             }
         }
         found
+    }
+
+    /// What happened when rows were lost: all rows that were acknowledged about then, by the time of the
+    /// answer, and where they are in the table.
+    fn story(&self, rows: &[String], lost: &[&String]) -> String {
+        let mut told = self.told.clone();
+        for (row, when) in self.answers('+') {
+            let place = rows.iter().position(|known| *known == row);
+            let place = place.map_or("lost".to_owned(), |place| format!("row {place}"));
+            told.push((when, format!("{row}: {place}")));
+        }
+        told.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let is_lost = |text: &str| text.ends_with("lost") && !lost.is_empty();
+        let first = told.iter().position(|(_, text)| is_lost(text)).unwrap_or(0);
+        let last = told.iter().rposition(|(_, text)| is_lost(text)).unwrap_or(0);
+        let part = &told[first.saturating_sub(30)..(last + 40).min(told.len())];
+        part.iter().map(|(when, text)| format!("{when:.4} {text}\n")).collect()
+    }
+
+    /// Notes what is done to a node.
+    fn tell(&mut self, number: usize, what: &str) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        self.told.push((now.as_secs_f64(), format!("{}: {what}", self.nodes[number].name)));
     }
 
     /// no-lost-ack, one-history, converges: all that was acknowledged is on all nodes, once, and all are
@@ -278,17 +312,23 @@ impl Cluster {
             (all[0].is_some() && all.iter().all(|found| *found == all[0])).then_some(())
         });
         let acknowledged = self.acknowledged();
-        let begun: std::collections::HashSet<String> = self.answers('?').into_iter().collect();
+        let begun: HashSet<String> = self.answers('?').into_iter().map(|(row, _)| row).collect();
         let mut first: Option<Vec<String>> = None;
         for node in &self.nodes {
             let read = node.python(&["-c", READ]);
             let mut lines = read.lines().map(str::to_owned);
             assert_eq!(lines.next().as_deref(), Some("ok"), "{}: integrity_check", node.name);
             let rows: Vec<String> = lines.collect();
-            let found: std::collections::HashSet<&String> = rows.iter().collect();
+            let found: HashSet<&String> = rows.iter().collect();
             assert_eq!(found.len(), rows.len(), "{}: a row is there twice", node.name);
             let lost: Vec<_> = acknowledged.iter().filter(|row| !found.contains(row)).collect();
-            assert!(lost.is_empty(), "{} lost {} rows: {lost:?}", node.name, lost.len());
+            assert!(
+                lost.is_empty(),
+                "{} lost {} rows:\n{}",
+                node.name,
+                lost.len(),
+                self.story(&rows, &lost)
+            );
             let foreign = rows.iter().find(|row| !begun.contains(*row));
             assert_eq!(foreign, None, "{}: nobody wrote it", node.name);
             match &first {
