@@ -290,7 +290,9 @@ impl Cluster {
         let first = told.iter().position(|(_, text)| is_lost(text)).unwrap_or(0);
         let last = told.iter().rposition(|(_, text)| is_lost(text)).unwrap_or(0);
         let part = &told[first.saturating_sub(30)..(last + 40).min(told.len())];
-        part.iter().map(|(when, text)| format!("{when:.4} {text}\n")).collect()
+        let lines: Vec<String> =
+            part.iter().map(|(when, text)| format!("{when:.4} {text}")).collect();
+        lines.join("\n")
     }
 
     /// Notes what is done to a node.
