@@ -344,8 +344,17 @@ async fn mount(config: &Config, parts: &Parts) -> Result<Mount, NodeError> {
         passthrough: settings.passthrough == Passthrough::Auto,
         statfs_path: parts.folder.path().to_owned(),
     };
-    let databases = Arc::clone(&parts.databases);
-    Ok(blocking(move || Mount::start(mount_config, databases)).await??)
+    let begun = Instant::now();
+    loop {
+        let (config, databases) = (mount_config.clone(), Arc::clone(&parts.databases));
+        match blocking(move || Mount::start(config, databases)).await? {
+            // The mount of a daemon that was killed a moment ago ends a little later than its lock.
+            Err(crate::mount::MountError::InUse { .. }) if begun.elapsed() < DYING => {
+                tokio::time::sleep(DYING / 10).await;
+            }
+            mounted => return Ok(mounted?),
+        }
+    }
 }
 
 /// A clean stop hands leadership over first.
