@@ -4,7 +4,7 @@ import socket
 import subprocess
 
 import pytest
-from conftest import PROGRAM
+from cluster_fixtures import PROGRAM
 from devcluster import Cluster, die_with_parent, run, wait_for
 
 # sysexits(3).

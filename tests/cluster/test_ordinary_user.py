@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import PROGRAM
+from cluster_fixtures import PROGRAM
 from devcluster import Cluster, run, wait_for
 
 NOBODY = 65534

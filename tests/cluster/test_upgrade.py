@@ -5,7 +5,7 @@ import shutil
 import tarfile
 
 import pytest
-from conftest import PROGRAM
+from cluster_fixtures import PROGRAM
 from devcluster import ROOT, Cluster, wait_for
 
 FOLDERS = sorted((ROOT / "tests" / "fixtures").glob("data-folder-v*"))

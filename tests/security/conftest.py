@@ -4,7 +4,6 @@ pytest tests/security           needs root, /dev/fuse, ip, nsenter and nft
 LITEFS_PY=/path/to/litefs-py    another program than target/debug/litefs-py
 """
 
-import importlib.util
 import resource
 import shutil
 import sys
@@ -17,17 +16,15 @@ CLUSTER = HERE.parent / "cluster"
 sys.path[:0] = [str(HERE), str(CLUSTER)]
 
 from certificates import Authority  # noqa: E402
+from cluster_fixtures import (  # noqa: E402, F401
+    PROGRAM,
+    measured,
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_terminal_summary,
+)
 from devcluster import LOG_SCHEMA, wait_for  # noqa: E402
 from fenced import Fenced, Watch  # noqa: E402
-
-# The skips of the cluster tests, whose conftest is not to be had by its name here.
-spec = importlib.util.spec_from_file_location("cluster_fixtures", CLUSTER / "conftest.py")
-cluster_fixtures = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(cluster_fixtures)
-for name in (
-    "pytest_configure", "pytest_collection_modifyitems", "pytest_terminal_summary", "measured",
-):  # fmt: skip
-    globals()[name] = getattr(cluster_fixtures, name)
 
 # What any attack here may cost a node, MiB. One that were answered with what it asks for would cost
 # hundreds.
@@ -44,7 +41,7 @@ def fenced(tmp_path_factory):
     # For thousands of connections.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 16384), hard))
-    cluster = Fenced(tmp_path_factory.mktemp("fenced") / "dev", cluster_fixtures.PROGRAM)
+    cluster = Fenced(tmp_path_factory.mktemp("fenced") / "dev", PROGRAM)
     try:
         cluster.start()
         cluster.create("app.db", "PRAGMA journal_mode = wal", *LOG_SCHEMA)
@@ -65,7 +62,7 @@ def writers(fenced):
 
 
 @pytest.fixture
-def attack(fenced, writers, measured, request):
+def attack(fenced, writers, measured, request):  # noqa: F811 (the imported fixture)
     """What an attack must not do, whatever comes of it: stop the cluster from committing, end a node,
     cost memory, or fill the log. Answers what watches the nodes."""
     with Watch(fenced) as watch:

@@ -7,7 +7,6 @@ The first run gets and builds the programs, below target/sqlite-programs: a minu
 """
 
 import functools
-import importlib.util
 import os
 import signal
 import subprocess
@@ -21,18 +20,15 @@ HERE = Path(__file__).parent
 CLUSTER = HERE.parent / "cluster"
 sys.path[:0] = [str(HERE), str(CLUSTER)]
 
+from cluster_fixtures import (  # noqa: E402, F401
+    make_cluster,
+    measured,
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_terminal_summary,
+)
 from devcluster import Client, Hung, die_with_parent  # noqa: E402
 from source import Missing, debian_source, version  # noqa: E402
-
-# The fixtures and skips of the cluster tests, whose conftest is not to be had by its name here.
-spec = importlib.util.spec_from_file_location("cluster_fixtures", CLUSTER / "conftest.py")
-cluster_fixtures = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(cluster_fixtures)
-for name in (
-    "pytest_configure", "pytest_collection_modifyitems", "pytest_terminal_summary", "measured",
-    "make_cluster",
-):  # fmt: skip
-    globals()[name] = getattr(cluster_fixtures, name)
 
 SLOW = bool(os.environ.get("LITEFS_PY_SLOW"))
 VERSIONS = ["debian", "newest", "old"]
@@ -128,7 +124,7 @@ def sqlite(versions, request):
 
 
 @pytest.fixture(scope="module")
-def cluster_for(make_cluster):
+def cluster_for(make_cluster):  # noqa: F811 (the imported fixture)
     """The three nodes for a journal mode: as they are by default for WAL, else with `journal: any`."""
 
     @functools.cache

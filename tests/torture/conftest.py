@@ -7,10 +7,7 @@ LITEFS_PY=/path/to/litefs-py    another program
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "cluster")]
 
-
-def pytest_terminal_summary(terminalreporter):
-    """Says why something was skipped, also without -rs."""
-    for report in terminalreporter.stats.get("skipped", []):
-        terminalreporter.write_line(f"SKIPPED {report.nodeid}: {report.longrepr[2]}")
+from cluster_fixtures import pytest_terminal_summary  # noqa: E402, F401
