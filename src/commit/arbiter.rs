@@ -25,8 +25,12 @@ use crate::core::{Clock, DatabaseName, NodeId, TransactionId};
 /// Between two tries to tell a node that its lock is recalled.
 const AGAIN: Duration = Duration::from_millis(25);
 
-/// Between two tries to settle what a node that is gone had proposed.
+/// Between two looks for proposals that nobody proposes any more, and two tries to settle them.
 const SETTLE_AGAIN: Duration = Duration::from_secs(1);
+
+/// A proposer that lives proposes again each second until it has its verdict. One not heard for so
+/// long is gone, or was for a moment: a process killed and started again before it was missed.
+const FORSAKEN: Duration = Duration::from_secs(5);
 
 /// Called on the leader's own node, as the network would call another's.
 pub trait Holder: Send + Sync {
@@ -46,7 +50,14 @@ struct Reign {
     term: u64,
     table: WriteLocks,
     asked: HashMap<Place, oneshot::Sender<u64>>,
-    proposals: HashMap<TransactionId, DatabaseName>,
+    proposals: HashMap<TransactionId, InFlight>,
+}
+
+/// A transaction that is in the log, or on its way there, and not applied yet.
+struct InFlight {
+    database: DatabaseName,
+    /// When it was last proposed; none of a node that is gone.
+    heard: Option<Duration>,
 }
 
 pub struct Arbiter {
@@ -61,6 +72,8 @@ pub struct Arbiter {
     early: Mutex<HashMap<TransactionId, (u64, DatabaseName)>>,
     /// The table's next deadline is another one.
     deadline_changed: Notify,
+    /// A node is gone that had proposed something.
+    forsaken: Notify,
     me: Weak<Arbiter>,
 }
 
@@ -81,6 +94,7 @@ impl Arbiter {
             reign: Mutex::new(None),
             early: Mutex::default(),
             deadline_changed: Notify::new(),
+            forsaken: Notify::new(),
             me: Weak::clone(me),
         })
     }
@@ -100,7 +114,10 @@ impl Arbiter {
                 }
             }
             tokio::select! {
-                changed = leadership.changed() => if changed.is_err() { return },
+                changed = leadership.changed() => if changed.is_err() {
+                    *lock(&self.reign) = None;
+                    return;
+                },
                 () = self.until_deadline(), if term.is_some() => self.tick(),
             }
         }
@@ -134,9 +151,11 @@ impl Arbiter {
             // Rule 14: what was proposed to this leader before now is in flight, too.
             let early = std::mem::take(&mut *lock(&self.early));
             let early = early.into_iter().filter(|(_, (of, _))| *of == term);
-            let proposals: HashMap<_, _> = early.map(|(id, (_, name))| (id, name)).collect();
-            for database in proposals.values() {
-                table.proposal_started(database);
+            let in_flight = |database| InFlight { database, heard: Some(now) };
+            let proposals: HashMap<_, _> =
+                early.map(|(id, (_, name))| (id, in_flight(name))).collect();
+            for proposal in proposals.values() {
+                table.proposal_started(&proposal.database);
             }
             let mut actions = table.first_entry_applied(now);
             actions.extend(table.reclaim(now, self.group.me(), &held).actions);
@@ -144,6 +163,8 @@ impl Arbiter {
             actions
         };
         self.perform(term, actions);
+        let arbiter = Arc::clone(self);
+        self.runtime.spawn(async move { arbiter.settle_forsaken(term).await });
         for node in others {
             let arbiter = Arc::clone(self);
             self.runtime.spawn(async move { arbiter.hear(term, node).await });
@@ -348,38 +369,54 @@ impl Arbiter {
         let term = lock(&self.reign).as_ref().map(|reign| reign.term);
         if let Some(term) = term {
             self.with(term, |table, now| table.node_lost(now, node));
-            self.settle_proposals_of(term, node);
+            if let Some(reign) = lock(&self.reign).as_mut() {
+                for (_, proposal) in reign.proposals.iter_mut().filter(|(id, _)| id.node == node) {
+                    proposal.heard = None;
+                }
+            }
+            self.forsaken.notify_one();
         }
     }
 
     /// No lock of a database is granted while a transaction of it is in flight (Rule 14). Whoever
-    /// proposed it would propose it again until the log has it; instead of a node that is gone this one
-    /// gives it up (Rule 6): if it is in the log, it comes before that.
-    fn settle_proposals_of(&self, term: u64, node: NodeId) {
-        let ids: Vec<TransactionId> = match lock(&self.reign).as_ref() {
-            Some(reign) => reign.proposals.keys().filter(|id| id.node == node).copied().collect(),
-            None => return,
-        };
-        let Some(arbiter) = self.me.upgrade() else { return };
-        for id in ids {
-            let arbiter = Arc::clone(&arbiter);
-            self.runtime.spawn(async move {
-                while arbiter.is_in_flight(term, id) {
-                    if let Err(error) =
-                        arbiter.group.propose_here(term, Command::Abandon { id }).await
-                    {
-                        tracing::debug!(%id, error, "a dead node's proposal is not settled yet");
-                    }
-                    tokio::time::sleep(SETTLE_AGAIN).await;
+    /// proposed it proposes it again until it is judged; instead of one that does not, this node gives
+    /// it up (Rule 6): if it is in the log, it comes before that.
+    async fn settle_forsaken(&self, term: u64) {
+        loop {
+            let _either = timeout(SETTLE_AGAIN, self.forsaken.notified()).await;
+            let Some(ids) = self.forsaken_proposals(term) else { return };
+            for id in ids {
+                tracing::info!(%id, "a proposal that nobody proposes any more is settled");
+                match self.group.propose_here(term, Command::Abandon { id }).await {
+                    Ok(()) => self.heard(id),
+                    Err(error) => tracing::debug!(%id, error, "it is not settled yet"),
                 }
-            });
+            }
         }
     }
 
-    fn is_in_flight(&self, term: u64, id: TransactionId) -> bool {
-        lock(&self.reign)
-            .as_ref()
-            .is_some_and(|reign| reign.term == term && reign.proposals.contains_key(&id))
+    /// It is proposed to be given up: for a while nobody need do more.
+    fn heard(&self, id: TransactionId) {
+        let now = self.clock.now();
+        let mut reign = lock(&self.reign);
+        let proposal = reign.as_mut().and_then(|reign| reign.proposals.get_mut(&id));
+        if let Some(proposal) = proposal {
+            proposal.heard = Some(now);
+        }
+    }
+
+    /// None when this node does not lead `term` any more.
+    fn forsaken_proposals(&self, term: u64) -> Option<Vec<TransactionId>> {
+        let now = self.clock.now();
+        let reign = lock(&self.reign);
+        let reign = reign.as_ref().filter(|reign| reign.term == term)?;
+        let forsaken = |proposal: &InFlight| {
+            proposal.heard.is_none_or(|heard| now.saturating_sub(heard) >= FORSAKEN)
+        };
+        let forsaken = reign.proposals.iter().filter(|(_, proposal)| forsaken(proposal));
+        let mut ids: Vec<_> = forsaken.map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        Some(ids)
     }
 
     /// Puts a command into this node's log, if it leads `term`. Done when it is queued there.
@@ -400,12 +437,14 @@ impl Arbiter {
 
     /// A transaction goes into this leader's log.
     fn proposal_started(&self, term: u64, id: TransactionId, database: &DatabaseName) {
+        let heard = Some(self.clock.now());
         let mut reign = lock(&self.reign);
         let Some(reign) = reign.as_mut().filter(|reign| reign.term == term) else {
             lock(&self.early).insert(id, (term, database.clone()));
             return;
         };
-        if reign.proposals.insert(id, database.clone()).is_none() {
+        let proposal = InFlight { database: database.clone(), heard };
+        if reign.proposals.insert(id, proposal).is_none() {
             reign.table.proposal_started(database);
         }
     }
@@ -418,7 +457,7 @@ impl Arbiter {
             let mut reign = lock(&self.reign);
             lock(&self.early).remove(&id);
             if let Some(reign) = reign.as_mut()
-                && let Some(database) = reign.proposals.remove(&id)
+                && let Some(InFlight { database, .. }) = reign.proposals.remove(&id)
             {
                 let step = |table: &mut WriteLocks| table.proposal_finished(now, &database);
                 done = Some((reign.term, self.step(&mut reign.table, step)));

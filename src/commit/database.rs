@@ -42,6 +42,8 @@ pub struct Shared {
     /// Large transactions are staged here.
     pub staged: std::path::PathBuf,
     pub counters: Counters,
+    /// The node is stopping: nobody begins to write any more.
+    pub closing: AtomicBool,
 }
 
 pub struct Database {

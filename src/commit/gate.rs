@@ -6,6 +6,7 @@
 //! the waiting, also while there is no leader (bounded-answer).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -215,7 +216,7 @@ impl Database {
             };
             return later.answer(reply, result);
         }
-        if state.pending.is_some() {
+        if state.pending.is_some() || self.shared.closing.load(Ordering::Acquire) {
             return later.answer(reply, Err(Errno(libc::EAGAIN)));
         }
         match state.conflict(request) {

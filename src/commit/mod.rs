@@ -16,6 +16,7 @@ mod apply;
 mod arbiter;
 mod bytes;
 mod checkpoint;
+mod closing;
 mod cluster_lock;
 mod counters;
 mod database;

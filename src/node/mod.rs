@@ -2,8 +2,8 @@
 //!
 //! Start: data folder, store, mesh, Raft (which replays its log into the databases), then the mesh
 //! listens, then the databases are checked against the log (Rule 13) and served: the mount, then
-//! the API, then systemd is told. Stop: no new work, leadership handed over (a clean stop fails no
-//! statement elsewhere), the mount closed, the databases checkpointed, Raft and mesh stopped.
+//! the API, then systemd is told. Stop: no new work, who writes may end it, leadership handed over (a
+//! clean stop fails no statement elsewhere), the mount closed, the databases checkpointed, Raft and mesh stopped.
 //!
 //! May know: everything below. Decides nothing about data.
 
@@ -15,6 +15,7 @@ mod service;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -108,6 +109,9 @@ impl NodeError {
     }
 }
 
+/// How long programs may take to end the write transaction they are in.
+const WRITERS_GRACE: Duration = Duration::from_secs(2);
+
 /// How long connections of the API may finish what they do.
 const API_GRACE: Duration = Duration::from_secs(2);
 
@@ -169,6 +173,11 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     tracing::info!("stopping");
     watch::systemd_stopping();
     engine.draining();
+    if !parts.databases.close_to_writers(WRITERS_GRACE).await {
+        tracing::warn!(
+            "a program keeps a transaction open, or its COMMIT has no verdict; it is cut off"
+        );
+    }
     hand_over(&parts).await;
     serving.stop(API_GRACE).await;
     let unmounted = blocking(move || mount.stop()).await?;
@@ -202,6 +211,7 @@ async fn start(config: &Config) -> Result<Parts, NodeError> {
         arbiter: RwLock::new(Weak::new()),
         staged: folder.part("staged"),
         counters: Counters::default(),
+        closing: AtomicBool::new(false),
     });
     let names: BTreeMap<NodeId, String> =
         config.members.iter().map(|member| (NodeId(member.id), member.name.clone())).collect();

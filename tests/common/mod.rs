@@ -269,6 +269,7 @@ impl Cluster {
             arbiter: RwLock::new(Weak::new()),
             staged: data.join("staged"),
             counters: Counters::default(),
+            closing: std::sync::atomic::AtomicBool::new(false),
         });
         let (store, recovered) = Store::open(&data, SystemTime::now()).unwrap();
         let names = ids.iter().map(|id| (*id, format!("n{}", id.0))).collect();

@@ -325,6 +325,7 @@ async fn serve(sim: &Arc<Sim>, life: Life) -> Result<(), String> {
         arbiter: RwLock::new(Weak::new()),
         staged: folder.join("staged"),
         counters: Counters::default(),
+        closing: std::sync::atomic::AtomicBool::new(false),
     });
     let names = ids.iter().map(|id| (*id, format!("n{}", id.0))).collect();
     let databases = AllDatabases::new(Arc::clone(&shared), store, names);
