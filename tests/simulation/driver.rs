@@ -199,6 +199,13 @@ fn many(asked: &Asked) {
             failed.push(format!("seed {seed} ran another way the second time"));
         }
     }
+    let all = usize::try_from(asked.end - asked.first).unwrap_or(usize::MAX);
+    if held.len() + failed.len() < all {
+        failed.push(format!(
+            "{} of {all} seeds held; the next run goes on with the rest",
+            held.len()
+        ));
+    }
     for failed in &failed {
         crate::say(&format!("failed: {failed}"));
     }
