@@ -42,8 +42,8 @@ def cargo(name: str, *arguments: str, **environment: str) -> Step:
     return Step(name, [["cargo", "test", "--locked", *arguments]], count_cargo, environment)
 
 
-def pytest(name: str, *folders: str) -> Step:
-    command = [str(VENV / "pytest"), "-q", "-ra", f"--junitxml={LOGS / name}.xml", *folders]
+def pytest(name: str, *arguments: str) -> Step:
+    command = [str(VENV / "pytest"), "-q", "-ra", f"--junitxml={LOGS / name}.xml", *arguments]
     environment = {"LITEFS_PY_SLOW": "1", "LITEFS_PY": str(ROOT / "target/release/litefs-py")}
     return Step(name, [BUILD, command], count_pytest, environment)
 
@@ -72,7 +72,8 @@ def series(nodes: int, seeds: str) -> Step:
 
 PARTS: dict[str, Callable[[], Step]] = {
     "cluster": lambda: pytest("cluster", "tests/cluster"),
-    "programs": lambda: pytest("programs", "tests/sqlite_programs"),
+    "programs-1": lambda: pytest("programs-1", "tests/sqlite_programs", "-k", "mptester"),
+    "programs-2": lambda: pytest("programs-2", "tests/sqlite_programs", "-k", "not mptester"),
     "nemesis-3": lambda: series(3, "1-4"),
     "nemesis-5": lambda: series(5, "1-4"),
     "power": lambda: power("power", "--ignored"),

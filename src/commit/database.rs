@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle as Runtime;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::apply::Queued;
@@ -27,7 +27,7 @@ use super::stop::stop_to_recover;
 use crate::core::ports::{
     ByteRange, CommittedMark, DaemonLocks, KernelCache, LockFile, LockKind, NoKernelCache,
 };
-use crate::core::{DatabaseName, Incarnation};
+use crate::core::{DatabaseName, EntryId, Incarnation};
 use crate::locks::LockTable;
 use crate::sqlite::locks;
 use crate::store::{self, JournalMode};
@@ -44,6 +44,8 @@ pub struct Shared {
     pub counters: Counters,
     /// The node is stopping: nobody begins to write any more.
     pub closing: AtomicBool,
+    /// How far the log has been applied here; the databases follow.
+    pub applied: watch::Sender<EntryId>,
 }
 
 pub struct Database {

@@ -1,7 +1,7 @@
 //! All databases of this node: where the mount finds them, and where the log's entries arrive.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -30,7 +30,8 @@ pub struct AllDatabases {
     by_name: RwLock<BTreeMap<DatabaseName, Arc<Database>>>,
     /// The last entry that changed each database, as the log was applied.
     last_index: Mutex<HashMap<DatabaseName, u64>>,
-    applied: watch::Sender<EntryId>,
+    /// The last entry that deleted one.
+    last_deletion: AtomicU64,
     names: BTreeMap<NodeId, String>,
     listener: RwLock<Option<Arc<dyn Listener>>>,
     serving: AtomicBool,
@@ -43,7 +44,7 @@ impl AllDatabases {
             store,
             by_name: RwLock::default(),
             last_index: Mutex::default(),
-            applied: watch::Sender::new(EntryId::default()),
+            last_deletion: AtomicU64::new(0),
             names,
             listener: RwLock::new(None),
             serving: AtomicBool::new(false),
@@ -70,9 +71,14 @@ impl AllDatabases {
         self.names().get(name).cloned()
     }
 
-    /// The last entry of the log that changed the database.
+    /// The last entry of the log that changed the database. If there is none of that name, all that was
+    /// applied here: who begins it anew must know of the end of the one before.
     pub fn last_index(&self, name: &DatabaseName) -> u64 {
-        lock(&self.last_index).get(name).copied().unwrap_or(0)
+        let known = lock(&self.last_index).get(name).copied();
+        known.unwrap_or_else(|| {
+            let applied = self.shared.applied.borrow().index;
+            applied.max(self.last_deletion.load(Ordering::Acquire))
+        })
     }
 
     /// Takes note of an entry that changed the database.
@@ -84,12 +90,12 @@ impl AllDatabases {
 
     /// The log was applied up to this entry.
     pub(super) fn passed(&self, entry: EntryId) {
-        self.applied.send_replace(entry);
+        self.shared.applied.send_replace(entry);
     }
 
     /// How far the log has been applied here; the databases follow.
     pub fn applied(&self) -> watch::Receiver<EntryId> {
-        self.applied.subscribe()
+        self.shared.applied.subscribe()
     }
 
     /// Puts a database of the data folder, or a new one, among those served.
@@ -145,7 +151,13 @@ impl AllDatabases {
         } else if let (Command::Delete { id, database, .. }, Verdict::Accepted { .. }, true) =
             (command, verdict, fresh)
         {
+            self.last_deletion.store(entry.index, Ordering::Release);
             lock(&self.last_index).remove(database);
+            // Rule 10: the files of a database are gone only for who knows why, also after a power loss.
+            if let Err(error) = self.shared.group.sync_committed_mark() {
+                tracing::error!(%database, %error, "the log's mark cannot be synced; stopping");
+                super::stop::stop_to_recover();
+            }
             self.remove(database);
             self.shared.proposer.decide(*id, verdict, entry);
         } else {
@@ -191,6 +203,7 @@ impl AllDatabases {
         let database =
             self.by_name.write().unwrap_or_else(std::sync::PoisonError::into_inner).remove(name)?;
         lock(&self.last_index).remove(name);
+        self.shared.proposer.leave_open(name);
         database.delete();
         self.tell(|listener| listener.gone(name));
         Some(database)
@@ -224,6 +237,7 @@ impl AllDatabases {
         for database in self.all() {
             // Nothing of it is here.
             if database.is_lost() && database.store().incarnation().is_none() {
+                self.tell_of_lost(&database.name, "its files are missing");
                 continue;
             }
             match serve_when_ready(&database) {

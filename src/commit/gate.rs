@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::cluster_lock::{ClusterLock, Held};
 use super::counters::count;
@@ -235,6 +235,7 @@ impl Database {
         if self.advance(state, later) {
             return;
         }
+        self.advance_when_applied(state);
         self.after(self.settings.lock_wait, move |database| {
             let mut state = lock(&database.state);
             let over = state.pending.take_if(|pending| pending.id == id);
@@ -254,7 +255,9 @@ impl Database {
         }
         let term = self.leadership().term;
         let Some(held) = state.cluster.usable(term, Instant::now()) else { return false };
-        let caught_up = state.queue.is_empty() && !state.pumping && state.visible >= held.index;
+        // What the log has brought is queued first: with nothing queued, the database is as far as the log.
+        let reached = state.visible.max(self.shared.applied.borrow().index);
+        let caught_up = state.queue.is_empty() && !state.pumping && reached >= held.index;
         if !caught_up {
             // In rollback mode the asker's own SHARED lock stands in the way of catching up.
             let in_the_way = self.mode() == JournalMode::Rollback
@@ -286,6 +289,27 @@ impl Database {
         });
         later.answer(pending.reply, result);
         true
+    }
+
+    /// The lock is this node's, and its log is behind: if nothing of it is this database's, nothing
+    /// wakes it.
+    fn advance_when_applied(self: &Arc<Self>, state: &State) {
+        let ClusterLock::Held(held) = state.cluster else { return };
+        let mut applied = self.shared.applied.subscribe();
+        if state.pending.is_none() || applied.borrow().index >= held.index {
+            return;
+        }
+        let database = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let reached = applied.wait_for(|entry| entry.index >= held.index);
+            if let Ok(Ok(_)) = timeout(database.settings.lock_wait, reached).await {
+                let mut later = Later::default();
+                let mut state = lock(&database.state);
+                database.advance(&mut state, &mut later);
+                drop(state);
+                later.run(&database);
+            }
+        });
     }
 
     /// Follows a rollback journal from the database as its writer finds it.
@@ -442,7 +466,9 @@ impl Database {
             reserved_until: Instant::now() + RESERVATION,
             recalled,
         });
-        self.advance(&mut state, &mut later);
+        if !self.advance(&mut state, &mut later) {
+            self.advance_when_applied(&state);
+        }
         self.give_back_if_recalled(&mut state);
         drop(state);
         later.run(&self);

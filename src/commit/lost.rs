@@ -85,8 +85,9 @@ impl AllDatabases {
                 self.knows(name, at.index);
                 continue;
             }
-            tracing::error!(database = %name, "its files are missing, damaged, or of another time");
+            // If the log holds its deletion, that is why: `begin_to_serve` says what is lost.
             if let Some(found) = found {
+                tracing::error!(database = %name, "its files are damaged, or of another time");
                 self.put_aside(&found)?;
             }
             self.knows(name, at.index);
@@ -104,6 +105,7 @@ impl AllDatabases {
         // First: an entry that comes meanwhile finds the lost one, never a new one that it would begin.
         self.lose(&database.name, incarnation, bytes)?;
         database.delete();
+        self.tell_of_lost(&database.name, "its files are not what the log says");
         self.keep_aside(database)
     }
 
@@ -117,18 +119,21 @@ impl AllDatabases {
         let database = Database::new(self.shared(), slot, name.clone(), Some(incarnation), 0);
         lock(&database.state).lost = Some(bytes);
         self.adopt(database);
+        Ok(())
+    }
+
+    pub(super) fn tell_of_lost(&self, name: &DatabaseName, why: &str) {
         let others = self.shared().group.others().len();
         if others == 0 {
             tracing::error!(
-                database = %name,
+                database = %name, why,
                 "nothing opens it: there is no other node to fetch it from. Repair a copy of what \
                  was set aside, or take a backup; remove the database in the mount, and bring it \
                  in anew by .restore"
             );
         } else {
-            tracing::error!(database = %name, "nothing opens it until it is fetched anew");
+            tracing::error!(database = %name, why, "nothing opens it until it is fetched anew");
         }
-        Ok(())
     }
 
     /// The databases that this node has to fetch.

@@ -58,6 +58,7 @@ struct Waiting {
     decided: Arc<Notify>,
     timed_out: bool,
     database: Option<DatabaseName>,
+    is_commit: bool,
 }
 
 /// Asks a leader, for as long as it is the leader.
@@ -158,6 +159,7 @@ impl Proposer {
             on_event: Arc::new(Mutex::new(on_event)),
             decided: Arc::clone(&decided),
             timed_out: false,
+            is_commit: matches!(command, Command::Commit(_)),
             database: match &command {
                 Command::Commit(commit) => Some(commit.database.clone()),
                 Command::Delete { database, .. } => Some(database.clone()),
@@ -225,6 +227,19 @@ impl Proposer {
     /// Those that wait for a verdict, each with its database.
     pub fn open(&self) -> Vec<(TransactionId, Option<DatabaseName>)> {
         lock(&self.waiting).iter().map(|(id, waiting)| (*id, waiting.database.clone())).collect()
+    }
+
+    /// A database is served no longer: what was committed to it and has no verdict yet stays open for
+    /// its application. Should it be accepted, it begins the name anew, and the log brings it.
+    pub(super) fn leave_open(&self, database: &DatabaseName) {
+        let ids: Vec<TransactionId> = lock(&self.waiting)
+            .iter()
+            .filter(|(_, waiting)| waiting.is_commit && waiting.database.as_ref() == Some(database))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            self.time_out(id);
+        }
     }
 
     /// How many wait for a verdict now.

@@ -54,7 +54,11 @@ impl Replica for AllDatabases {
                 database.shows(state.applied().index)
             })?;
             let mut found = self.snapshot_of(name, &database)?;
-            found.incarnation = at.incarnation;
+            if found.incarnation != at.incarnation {
+                return Err(io::Error::other(format!(
+                    "{name} was deleted and made anew meanwhile"
+                )));
+            }
             found.index = found.index.max(state.applied().index);
             databases.push(found);
         }
@@ -84,7 +88,7 @@ impl Replica for AllDatabases {
             let lives = state
                 .database(&database.name)
                 .is_some_and(|at| Some(at.incarnation) == database.incarnation());
-            if !lives && database.incarnation().is_some() {
+            if !lives && database.ends_before(state.applied()) {
                 self.give_way(&database).map_err(io::Error::other)?;
             }
         }
@@ -231,6 +235,20 @@ impl Database {
             && position.is_some_and(|position| position != hold.base)
         {
             self.doom_open(hold);
+        }
+    }
+
+    /// No database of this name is in the snapshot: what is queued came before its end. Returns whether
+    /// there is one in the files; else it is one that an application here has begun, and it stays.
+    fn ends_before(&self, snapshot: EntryId) -> bool {
+        loop {
+            let mut state = lock(&self.state);
+            if !state.pumping {
+                state.queue.retain(|queued| queued.entry.index > snapshot.index);
+                return state.incarnation.is_some();
+            }
+            drop(state);
+            std::thread::sleep(LOOK);
         }
     }
 

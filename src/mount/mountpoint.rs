@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use rustix::fs::{IFlags, Mode, OFlags};
 use rustix::mount::{UnmountFlags, unmount};
 
 /// The source that `mount` shows, by which a mount of ours is known.
@@ -81,6 +82,22 @@ pub(super) fn prepare(path: &Path) -> Result<(), MountError> {
     }
     let source = io::Error::other("there are too many of them upon each other");
     Err(MountError::Stale { path: path.to_owned(), source })
+}
+
+/// As `chattr +i`: a program that runs while nothing is mounted gets an error, and makes no database
+/// that no other node will ever have. As far as it can be done (`ioctl_iflags(2)`).
+pub(super) fn make_immutable(path: &Path) {
+    let set = || {
+        let folder = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let flags = rustix::fs::ioctl_getflags(&folder)?;
+        if flags.contains(IFlags::IMMUTABLE) {
+            return Ok(());
+        }
+        rustix::fs::ioctl_setflags(&folder, flags | IFlags::IMMUTABLE)
+    };
+    if let Err(error) = set() {
+        tracing::debug!(?path, %error, "the bare mount point is not made immutable");
+    }
 }
 
 /// Whether it is a folder; none when nobody answers. On a thread of its own: a daemon that hangs

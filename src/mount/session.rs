@@ -45,6 +45,8 @@ pub struct MountConfig {
     pub allow_other: bool,
     /// Whether to hand the shm to the kernel, where it takes it.
     pub passthrough: bool,
+    /// Whether nobody is to make files in the folder beneath while nothing is mounted.
+    pub immutable: bool,
     /// The data folder: its file system's space is shown as the mount's own, and passthrough is
     /// tried with a file of it.
     pub statfs_path: PathBuf,
@@ -69,6 +71,9 @@ impl Mount {
     /// the kernel's refusal.
     pub fn start(config: MountConfig, databases: Arc<dyn Databases>) -> Result<Self, MountError> {
         mountpoint::prepare(&config.path)?;
+        if config.immutable {
+            mountpoint::make_immutable(&config.path);
+        }
         let ownership = Ownership {
             owner: config.owner,
             group: config.group,

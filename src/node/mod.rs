@@ -29,8 +29,8 @@ use crate::commit::{
     AllDatabases, Arbiter, Counters, Database, Fetching, Holder, Proposer, Service, Settings,
     Shared,
 };
-use crate::core::config::{Config, JournalPolicy, Passthrough};
-use crate::core::{NodeId, SystemClock};
+use crate::core::config::{Config, Immutable, JournalPolicy, Passthrough};
+use crate::core::{EntryId, NodeId, SystemClock};
 use crate::mesh::{Identity, Mesh, MeshConfig, Peer};
 pub use crate::mount::end_by_force;
 use crate::mount::{Mount, MountConfig};
@@ -212,6 +212,7 @@ async fn start(config: &Config) -> Result<Parts, NodeError> {
         staged: folder.part("staged"),
         counters: Counters::default(),
         closing: AtomicBool::new(false),
+        applied: Sender::new(EntryId::default()),
     });
     let names: BTreeMap<NodeId, String> =
         config.members.iter().map(|member| (NodeId(member.id), member.name.clone())).collect();
@@ -352,6 +353,7 @@ async fn mount(config: &Config, parts: &Parts) -> Result<Mount, NodeError> {
         mode: settings.mode.0,
         allow_other: settings.allow_other,
         passthrough: settings.passthrough == Passthrough::Auto,
+        immutable: settings.immutable == Immutable::Auto,
         statfs_path: parts.folder.path().to_owned(),
     };
     let begun = Instant::now();

@@ -270,6 +270,7 @@ impl Cluster {
             staged: data.join("staged"),
             counters: Counters::default(),
             closing: std::sync::atomic::AtomicBool::new(false),
+            applied: tokio::sync::watch::Sender::new(EntryId::default()),
         });
         let (store, recovered) = Store::open(&data, SystemTime::now()).unwrap();
         let names = ids.iter().map(|id| (*id, format!("n{}", id.0))).collect();
@@ -304,6 +305,7 @@ impl Cluster {
             mode: 0o660,
             allow_other: true,
             passthrough: true,
+            immutable: false,
             statfs_path: data,
         };
         let mount = Mount::start(config, Arc::clone(&databases) as _).unwrap();

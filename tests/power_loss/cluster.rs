@@ -344,8 +344,12 @@ impl Cluster {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let _ = litefs_py::node::end_by_force(&self.folder.join("mount"));
+        let mount = self.folder.join("mount");
+        let _ = litefs_py::node::end_by_force(&mount);
         self.end();
+        if let Ok(folder) = File::open(&mount) {
+            let _ = rustix::fs::ioctl_setflags(folder, rustix::fs::IFlags::empty());
+        }
     }
 }
 

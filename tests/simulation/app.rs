@@ -31,6 +31,9 @@ pub struct Work {
     /// One transaction in so many is large.
     pub large: u64,
     pub synchronous: &'static str,
+    /// [`crate::comings`]: recordings are repeated; a database is made and deleted.
+    pub plays: bool,
+    pub scratches: bool,
 }
 
 /// Set when nothing new is to be begun.
@@ -48,6 +51,10 @@ pub struct AppCounts {
     pub deaths: AtomicU64,
     pub checkpoints: AtomicU64,
     pub rolled_back: AtomicU64,
+    pub vacuums: AtomicU64,
+    pub deletions: AtomicU64,
+    /// Recordings repeated to their end.
+    pub played: AtomicU64,
     /// The longest that a transaction took, in simulated milliseconds.
     pub longest: AtomicU64,
 }
@@ -59,20 +66,32 @@ pub static COUNTS: AppCounts = AppCounts {
     deaths: AtomicU64::new(0),
     checkpoints: AtomicU64::new(0),
     rolled_back: AtomicU64::new(0),
+    vacuums: AtomicU64::new(0),
+    deletions: AtomicU64::new(0),
+    played: AtomicU64::new(0),
     longest: AtomicU64::new(0),
 };
 
-fn add(counter: &AtomicU64) {
+pub fn add(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-fn number() -> u64 {
+pub fn number() -> u64 {
     NUMBERS.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Whether applications of this node have still to come to an end.
 pub fn runs(node: usize) -> bool {
     RUNNING[node].load(Ordering::Relaxed) > 0
+}
+
+/// One more of them.
+pub fn begins(node: usize) {
+    add(&RUNNING[node]);
+}
+
+pub fn ends(node: usize) {
+    RUNNING[node].fetch_sub(1, Ordering::Relaxed);
 }
 
 pub fn is_quiet() -> bool {
@@ -105,14 +124,15 @@ pub fn begin(sim: &Arc<Sim>, up: &Up) {
                 writes: which < work.writers,
                 first: which == 0 && up.life.node == 1,
             };
-            add(&RUNNING[up.life.node]);
+            begins(up.life.node);
             app.spawn();
         }
     }
+    crate::comings::begin(sim, up);
 }
 
 /// What went wrong in a transaction.
-enum Failed {
+pub enum Failed {
     /// Somebody else is at it.
     Busy,
     Error,
@@ -134,7 +154,7 @@ impl From<rusqlite::Error> for Failed {
     }
 }
 
-fn chance() -> &'static mut Chance {
+pub fn chance() -> &'static mut Chance {
     &mut machine().chance
 }
 
@@ -147,7 +167,7 @@ impl App {
     fn run(self) {
         loop {
             if is_quiet() {
-                RUNNING[self.node].fetch_sub(1, Ordering::Relaxed);
+                ends(self.node);
                 return;
             }
             let process = number();
@@ -252,6 +272,9 @@ impl App {
                 self.read(connection)
             } else if chance().one_in(25) {
                 self.checkpoint(connection)
+            } else if chance().one_in(60) {
+                add(&COUNTS.vacuums);
+                connection.execute_batch("vacuum").map_err(Failed::from)
             } else {
                 self.write(connection)
             };

@@ -189,7 +189,10 @@ impl Ledger {
     pub fn stands(&mut self, node: usize, name: &str, incarnation: u64, txid: u64, checksum: u64) {
         let known = self.positions.get(&(name.to_owned(), incarnation, txid));
         if known.is_some_and(|known| *known != checksum) {
-            let why = format!("{name} on n{node} has another checksum at {txid}");
+            let why = format!(
+                "{name} on n{node} has another checksum at {txid} of life {incarnation}: {checksum:x}, \
+                 and {known:x?} is right"
+            );
             self.broken("one-history", &why);
         }
     }

@@ -175,7 +175,7 @@ impl Process {
     }
 
     /// Waits for an answer that is given later.
-    fn asks<T: Send + 'static>(ask: impl FnOnce(Reply<T>)) -> Result<T, Errno> {
+    pub fn asks<T: Send + 'static>(ask: impl FnOnce(Reply<T>)) -> Result<T, Errno> {
         let (sender, receiver) = mpsc::channel();
         ask(Box::new(move |answer| {
             let _gone = sender.send(answer);

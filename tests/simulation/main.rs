@@ -22,6 +22,7 @@
 
 mod app;
 mod checker;
+mod comings;
 mod driver;
 mod faults;
 mod grants;

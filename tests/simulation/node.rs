@@ -326,6 +326,7 @@ async fn serve(sim: &Arc<Sim>, life: Life) -> Result<(), String> {
         staged: folder.join("staged"),
         counters: Counters::default(),
         closing: std::sync::atomic::AtomicBool::new(false),
+        applied: tokio::sync::watch::Sender::new(EntryId::default()),
     });
     let names = ids.iter().map(|id| (*id, format!("n{}", id.0))).collect();
     let databases = AllDatabases::new(Arc::clone(&shared), store, names);

@@ -7,7 +7,7 @@ use crate::app::COUNTS;
 use crate::checker::Ledger;
 use crate::faults::Faults;
 use crate::net::NetCounts;
-use crate::os::threads::machine;
+use crate::os::threads::{self, machine};
 
 pub fn print(
     seed: u64,
@@ -46,6 +46,9 @@ pub fn print(
         ("errors", COUNTS.errors.load(Ordering::Relaxed)),
         ("reader_busy", COUNTS.reader_busy.load(Ordering::Relaxed)),
         ("rolled_back", COUNTS.rolled_back.load(Ordering::Relaxed)),
+        ("vacuums", COUNTS.vacuums.load(Ordering::Relaxed)),
+        ("deletions", COUNTS.deletions.load(Ordering::Relaxed)),
+        ("recordings_played", COUNTS.played.load(Ordering::Relaxed)),
         ("reads", ledger.reads),
         ("longest_gap_ms", ledger.longest_gap / 1_000_000),
         ("longest_stall_ms", COUNTS.longest.load(Ordering::Relaxed)),
@@ -67,4 +70,26 @@ pub fn print(
          \"faults\":{{{}}},\"seconds\":{seconds:.3},\"trace\":\"{trace:016x}\"}}",
         kinds.trim_end_matches(',')
     ));
+}
+
+/// Where the log of the nodes goes, a line at a time.
+#[derive(Default)]
+pub struct Lines(Vec<u8>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        let (at, node) = (machine().now as f64 / 1e9, threads::node());
+        crate::say(&format!("{at:.6} n{node} {}", String::from_utf8_lossy(&self.0).trim_end()));
+    }
 }

@@ -72,8 +72,10 @@ def scripts(source, folder, name):
 
 
 def mptester(program, folder, db, script, journal, **options):
+    # The config scripts want a new database: a second time they fail on the plain file system, too.
+    repeat = "1" if script.name.startswith("config") else REPEAT
     done = run_in(
-        folder, program, db, script, "--journalmode", journal, "--repeat", REPEAT, deadline=300,
+        folder, program, db, script, "--journalmode", journal, "--repeat", repeat, deadline=300,
         **options,
     )  # fmt: skip
     summary = done.line("Summary:")

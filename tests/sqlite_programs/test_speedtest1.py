@@ -54,7 +54,10 @@ def test_the_same_answers(cluster_for, sqlite, case, tmp_path):
         expected, found = run(plain, which), run(mount, which)
         assert without_times(found) == without_times(expected)
         assert found.line("Verification Hash") == expected.line("Verification Hash")
-        same_everywhere(cluster, db, plain)
+        if plain.stat().st_size > 0:
+            same_everywhere(cluster, db, plain)
+        else:  # "cte" only reads: what it leaves is an empty file, which no other node hears of.
+            assert mount.stat().st_size == 0
     mount.unlink()
 
 

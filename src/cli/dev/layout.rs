@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{file_failure, ready};
 use crate::cli::{Exit, Failure};
-use crate::core::config::{Config, EngineKind, Member, show};
+use crate::core::config::{Config, EngineKind, Immutable, Member, show};
 use crate::mesh::Ca;
 
 const CLUSTER: &str = "dev";
@@ -217,6 +217,8 @@ fn make_node(
     config.mount.group = rustix::process::getgid().as_raw().to_string();
     // Others may only be let in by root, or where /etc/fuse.conf says so (mount.fuse3(8)).
     config.mount.allow_other = rustix::process::getuid().is_root();
+    // Who made the folder is to be able to remove it.
+    config.mount.immutable = Immutable::Off;
     config.mesh.listen = node.mesh;
     config.mesh.tls.ca = tls.join("ca.crt");
     config.mesh.tls.cert = tls.join("node.crt");

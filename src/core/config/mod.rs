@@ -19,8 +19,8 @@ pub use accounts::number_of;
 pub use manual::{example, manual, schema};
 pub use parse::{ConfigError, Problem, parse, show};
 pub use types::{
-    ApiSettings, Config, EngineKind, JournalPolicy, LogFormat, LogLevel, LogSettings, Member,
-    MeshSettings, MountSettings, NodeSettings, Passthrough, RaftSettings, TlsSettings,
+    ApiSettings, Config, EngineKind, Immutable, JournalPolicy, LogFormat, LogLevel, LogSettings,
+    Member, MeshSettings, MountSettings, NodeSettings, Passthrough, RaftSettings, TlsSettings,
     WriteSettings,
 };
 pub use units::{Mode, UnitError, parse_duration, parse_size, show_duration, show_size};

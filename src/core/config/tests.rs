@@ -193,6 +193,7 @@ prop_compose! {
             mode: Mode(mode),
             allow_other,
             passthrough: if off { Passthrough::Off } else { Passthrough::Auto },
+            immutable: if off { Immutable::Off } else { Immutable::Auto },
         };
         config.api.token_file = token.map(Into::into);
         config.api.expose_metrics = expose_metrics;

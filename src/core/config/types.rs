@@ -120,6 +120,21 @@ pub struct MountSettings {
     /// Whether the kernel may read shared memory files by itself (FUSE passthrough, Linux 6.9 and
     /// later): `auto` uses it where it works.
     pub passthrough: Passthrough,
+    /// Whether the bare mount point is made immutable (`chattr +i`), so that no program makes a
+    /// database of its own in it while nothing is mounted: `auto` does so as root, on file systems that
+    /// can. To remove the folder some day: `chattr -i` first.
+    pub immutable: Immutable,
+}
+
+/// Whether the bare mount point is made immutable.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Immutable {
+    /// Where the node may, and the file system can.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
 }
 
 /// Whether FUSE passthrough is used.
@@ -303,6 +318,7 @@ impl Default for MountSettings {
             mode: Mode(0o660),
             allow_other: true,
             passthrough: Passthrough::default(),
+            immutable: Immutable::default(),
         }
     }
 }

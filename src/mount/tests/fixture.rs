@@ -39,6 +39,7 @@ pub fn config(path: &Path, data: &Path, passthrough: bool) -> MountConfig {
         mode: 0o660,
         allow_other: true,
         passthrough,
+        immutable: false,
         statfs_path: data.to_owned(),
     }
 }

@@ -212,3 +212,20 @@ fn a_mount_point_that_will_not_do_is_refused() {
     first.stop().unwrap();
     at("used").unwrap().stop().unwrap();
 }
+
+/// While nothing is mounted no program makes a database of its own in the folder beneath.
+#[test]
+fn the_bare_mount_point_takes_no_files() {
+    let Some(mut fixture) = Fixture::with(true, |config| config.immutable = true) else { return };
+    fixture.sql("app.db", "CREATE TABLE t(a)");
+    fixture.close_own();
+    fixture.mount.take().unwrap().stop().unwrap();
+    let made = std::fs::write(fixture.path.join("app.db"), "not replicated");
+    let folder = std::fs::File::open(&fixture.path).unwrap();
+    let cleared = rustix::fs::ioctl_setflags(&folder, rustix::fs::IFlags::empty());
+    if cleared.is_err() {
+        println!("SKIPPED the_bare_mount_point_takes_no_files: {cleared:?}");
+        return;
+    }
+    assert_eq!(made.unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+}

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::{MILLI, SECOND, Status, World};
 use crate::os::symbols::die;
 use crate::os::threads::{self, machine};
-use crate::{app, report};
+use crate::{app, comings, report};
 
 /// After the faults, all nodes have come to the same within this.
 const CONVERGES: u64 = 30 * SECOND;
@@ -62,7 +62,8 @@ impl World {
     /// Reads every database on every node.
     fn compare(&mut self) -> Result<BTreeMap<String, Vec<u64>>, String> {
         type Read = Result<(Vec<u64>, u64), String>;
-        let names = self.sim.work.databases.clone();
+        let lists = self.sim.work.databases.clone();
+        let others = comings::names(&self.sim);
         let results: Arc<Mutex<BTreeMap<(String, usize), Read>>> = Arc::default();
         let mut asked = 0;
         for node in self.nodes().filter(|node| self.status[*node] != Status::Damaged) {
@@ -74,11 +75,12 @@ impl World {
                 return Err(format!("n{node} has applied nothing"));
             }
             let before = threads::become_node(node);
-            for name in &names {
+            for name in lists.iter().chain(&others) {
                 asked += 1;
+                let comes = others.contains(name);
                 let (up, name, results) = (up.clone(), name.clone(), Arc::clone(&results));
                 let reads = move || {
-                    let read = app::read_all(&up, &name);
+                    let read = if comes { comings::read_all } else { app::read_all }(&up, &name);
                     results.lock().unwrap().insert((name, up.life.node), read);
                 };
                 let _reads = std::thread::spawn(reads);
@@ -114,7 +116,8 @@ impl World {
                 }
             }
         }
-        Ok(lists.into_iter().map(|(name, (list, _, _))| (name, list)).collect())
+        let lists = lists.into_iter().filter(|(name, _)| !others.contains(name));
+        Ok(lists.map(|(name, (list, _, _))| (name, list)).collect())
     }
 
     fn end(&mut self, lists: &BTreeMap<String, Vec<u64>>) -> ! {

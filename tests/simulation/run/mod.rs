@@ -15,7 +15,7 @@ use crate::node::{self, Sim, Up};
 use crate::os::symbols::die;
 use crate::os::threads::{self, machine};
 use crate::os::{Chance, disk};
-use crate::vfs;
+use crate::{report, vfs};
 
 mod delivery;
 mod ending;
@@ -124,6 +124,8 @@ pub fn run(seed: u64, base: &Path, verbose: bool) -> ! {
         _ => {}
     }
     if verbose {
+        let log = tracing_subscriber::fmt().without_time().with_ansi(false);
+        log.with_writer(report::Lines::default).init();
         crate::say(&format!("{plan:?}\n{work:?}"));
     }
     let net = Net::default();

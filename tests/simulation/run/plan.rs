@@ -44,6 +44,8 @@ pub fn plan(chance: &mut Chance, base: &Path) -> (Plan, Work) {
         pause: *chance.pick(&[20 * MILLI, 100 * MILLI, 400 * MILLI]).unwrap(),
         large: *chance.pick(&[4, 12, 40]).unwrap(),
         synchronous: chance.pick(&["off", "normal", "full"]).unwrap(),
+        plays: rollback && chance.one_in(2),
+        scratches: chance.one_in(3),
     };
     (plan, work)
 }
