@@ -119,6 +119,12 @@ impl World {
             }
             actions
         });
+        // A holder that asks for more than it holds has let go, and is in the queue from now on.
+        let Some(reign) = self.nodes[leader].reign.as_mut() else { return };
+        let waiting = reign.table.status().databases.into_iter().flat_map(|lock| lock.waiting);
+        if waiting.collect::<Vec<_>>().contains(&id_of(from)) && !reign.turn.contains(&from) {
+            reign.turn.push(from);
+        }
     }
 
     /// `Arbiter::release`.
