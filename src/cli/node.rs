@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::num::NonZero;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -37,6 +38,9 @@ impl Ended for NodeError {
     }
 }
 
+/// How long work that blocks may take to its end when the node has ended; a start recovers the rest.
+const LAST_WORK: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 impl Ended for String {}
 
@@ -51,13 +55,15 @@ pub fn run<E: Ended, F: Future<Output = Result<(), E>>>(
     let config = load_config(&args.config)?;
     logging::init(&config.log)?;
     raise_file_limit();
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers())
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(Exit::OsError, format!("cannot start: {error}")))?
-        .block_on(node(config))
-        .map_err(|error| Failure::new(error.exit(), format!("the node ended: {error}")))
+        .map_err(|error| Failure::new(Exit::OsError, format!("cannot start: {error}")))?;
+    let ended = runtime.block_on(node(config));
+    // Something that blocks may wait for what does not come any more, once the node has stopped.
+    runtime.shutdown_timeout(LAST_WORK);
+    ended.map_err(|error| Failure::new(error.exit(), format!("the node ended: {error}")))
 }
 
 /// As many open files as the system lets it have. What a process has at first, 1024 with systemd, is

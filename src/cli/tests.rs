@@ -225,6 +225,13 @@ fn a_node_gets_a_checked_configuration() {
     let failure = node::run(&args, |_| async { Ok::<(), String>(()) }).unwrap_err();
     assert_eq!(failure.exit, Exit::Config);
     fs::write(&path, show(&example()).unwrap()).unwrap();
-    let failure = node::run(&args, |config| async move { Err(config.cluster) }).unwrap_err();
-    assert_eq!(failure.to_string(), "litefs-py: the node ended: app");
+    // It does not wait for what blocks (Rule 7): the supervisor is to start it again.
+    let begun = std::time::Instant::now();
+    let failure = node::run(&args, |config| async move {
+        tokio::task::spawn_blocking(std::thread::park);
+        tokio::task::yield_now().await;
+        Err(config.cluster)
+    });
+    assert_eq!(failure.unwrap_err().to_string(), "litefs-py: the node ended: app");
+    assert!(begun.elapsed() < std::time::Duration::from_mins(1));
 }
