@@ -5,7 +5,7 @@
 //! - one-primary: one leader a term.
 //! - no-lost-ack: every transaction whose COMMIT returned is in the list at the end, once; and it is in
 //!   each list that is read where it must be already.
-//! - invisible-until-committed: nobody reads more rows than its node has applied transactions; and
+//! - invisible-until-committed: nobody reads more rows than transactions were committed; and
 //!   every list that is read is the beginning of the last one.
 //! - A write lock is given to one node at a time (Rule 14).
 //! - Nothing of a transaction that was rolled back is ever seen.
@@ -232,12 +232,14 @@ impl Ledger {
             let why = format!("{name} on n{node} shows {rows} rows, and showed {known} before");
             self.broken("no-lost-ack", &why);
         }
-        let applied = self.nodes[node].applied;
-        let committed = self.commits(name, applied);
+        // Of all nodes: a snapshot brings more than this one's log, also one that a stop cut off.
+        let committed = self.commits(name, u64::MAX);
         let first = self.first.get(name).copied().unwrap_or(0);
         if first > 0 && rows > 0 && rows + first > committed {
+            let applied = self.nodes[node].applied;
             let why = format!(
-                "{name} on n{node} shows {rows} rows, of {committed} transactions up to {applied}"
+                "{name} on n{node} shows {rows} rows, of {committed} transactions after {first}; it is \
+                 at {applied}"
             );
             self.broken("invisible-until-committed", &why);
         }
