@@ -13,8 +13,10 @@ mod client;
 mod config;
 mod databases;
 mod dev;
+mod doctor;
 mod failure;
 mod logging;
+mod manual;
 pub mod node;
 mod output;
 mod status;
@@ -51,8 +53,14 @@ enum Command {
     Switchover(switchover::Args),
     /// Wait until this node shows all that was committed before now.
     Barrier(barrier::Args),
+    /// Look for what keeps a node on this machine from running, or from running well.
+    Doctor(doctor::Args),
     /// Check or show a configuration file.
     Config(config::Args),
+    /// Print the completions of a shell.
+    Completions(manual::CompletionsArgs),
+    /// Write the manual pages into a folder.
+    Man(manual::ManArgs),
     /// What `dev` runs a node by: dies with its parent.
     #[command(name = "dev-child", hide = true)]
     DevChild(dev::ChildArgs),
@@ -71,7 +79,10 @@ impl Cli {
             Command::Databases(args) => databases::run(&args),
             Command::Switchover(args) => switchover::run(&args),
             Command::Barrier(args) => barrier::run(&args),
+            Command::Doctor(args) => doctor::run(&args),
             Command::Config(args) => config::run(&args),
+            Command::Completions(args) => manual::completions(&args),
+            Command::Man(args) => manual::pages(&args),
             Command::DevChild(args) => Err(dev::run_child(&args)),
         }
     }

@@ -235,3 +235,24 @@ fn a_node_gets_a_checked_configuration() {
     assert_eq!(failure.unwrap_err().to_string(), "litefs-py: the node ended: app");
     assert!(begun.elapsed() < std::time::Duration::from_mins(1));
 }
+
+/// Every command that people are shown has a page, and is completed.
+#[test]
+fn the_manual_and_the_completions_know_every_command() {
+    use clap::CommandFactory;
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("man1");
+    let asked = ["litefs-py", "man", pages.to_str().unwrap()];
+    Cli::try_parse_from(asked).unwrap().run().unwrap();
+    let mut completed = Vec::new();
+    let bash = clap_complete::Shell::Bash;
+    clap_complete::generate(bash, &mut Cli::command(), "litefs-py", &mut completed);
+    let completed = String::from_utf8(completed).unwrap();
+    for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+        let name = command.get_name();
+        let page = fs::read_to_string(pages.join(format!("litefs-py-{name}.1"))).unwrap();
+        assert!(page.contains(".SH SYNOPSIS"), "{name}");
+        assert!(completed.contains(name), "{name}");
+    }
+    assert!(!pages.join("litefs-py-dev-child.1").exists());
+}
