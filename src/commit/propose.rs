@@ -58,7 +58,8 @@ struct Waiting {
     decided: Arc<Notify>,
     timed_out: bool,
     database: Option<DatabaseName>,
-    is_commit: bool,
+    /// It begins a database.
+    begins: bool,
 }
 
 /// Asks a leader, for as long as it is the leader.
@@ -159,7 +160,7 @@ impl Proposer {
             on_event: Arc::new(Mutex::new(on_event)),
             decided: Arc::clone(&decided),
             timed_out: false,
-            is_commit: matches!(command, Command::Commit(_)),
+            begins: matches!(&command, Command::Commit(commit) if commit.incarnation.is_none()),
             database: match &command {
                 Command::Commit(commit) => Some(commit.database.clone()),
                 Command::Delete { database, .. } => Some(database.clone()),
@@ -229,12 +230,13 @@ impl Proposer {
         lock(&self.waiting).iter().map(|(id, waiting)| (*id, waiting.database.clone())).collect()
     }
 
-    /// A database is served no longer: what was committed to it and has no verdict yet stays open for
-    /// its application. Should it be accepted, it begins the name anew, and the log brings it.
+    /// A database is served no longer. A transaction that was to begin one of this name may be accepted
+    /// all the same, and be the first of the next: the log brings it then, and to its application the
+    /// outcome is open. What was made on the one that is gone can only be refused.
     pub(super) fn leave_open(&self, database: &DatabaseName) {
         let ids: Vec<TransactionId> = lock(&self.waiting)
             .iter()
-            .filter(|(_, waiting)| waiting.is_commit && waiting.database.as_ref() == Some(database))
+            .filter(|(_, waiting)| waiting.begins && waiting.database.as_ref() == Some(database))
             .map(|(id, _)| *id)
             .collect();
         for id in ids {
