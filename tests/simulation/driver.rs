@@ -4,10 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+/// Those of `make test`.
+const SHORT: std::ops::Range<u64> = 0..200;
+
+/// Beyond them: what once failed.
+const KEPT: [u64; 7] = [213, 228, 230, 280, 349, 951, 1347];
 
 /// What one seed may take, of the real time.
 const LONGEST: Duration = Duration::from_mins(3);
@@ -26,8 +32,8 @@ struct Asked {
 
 fn asked() -> Result<Asked, String> {
     let mut asked = Asked {
-        first: 0,
-        end: 200,
+        first: SHORT.start,
+        end: SHORT.end,
         one: None,
         verbose: false,
         twice: 10,
@@ -165,20 +171,22 @@ fn many(asked: &Asked) {
     let begun = Instant::now();
     let latest = begun + Duration::from_secs(asked.minutes * 60);
     let before = asked.results.as_deref().map(held_before).unwrap_or_default();
+    let mut seeds: Vec<u64> = (asked.first..asked.end).collect();
+    if (asked.first..asked.end) == SHORT {
+        seeds.extend(KEPT);
+    }
     let before: BTreeMap<u64, Value> =
-        before.into_iter().filter(|(seed, _)| (asked.first..asked.end).contains(seed)).collect();
+        before.into_iter().filter(|(seed, _)| seeds.contains(seed)).collect();
     let known = before.len();
-    let next = AtomicU64::new(asked.first);
+    let next = AtomicUsize::new(0);
     let held: Mutex<BTreeMap<u64, Value>> = Mutex::new(before);
     let failed: Mutex<Vec<String>> = Mutex::default();
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= asked.end || Instant::now() > latest {
-                        return;
-                    }
+                    let seed = seeds.get(next.fetch_add(1, Ordering::Relaxed)).copied();
+                    let Some(seed) = seed.filter(|_| Instant::now() <= latest) else { return };
                     if !held.lock().unwrap().contains_key(&seed) {
                         one_of_many(asked, seed, &held, &failed);
                     }
@@ -199,12 +207,9 @@ fn many(asked: &Asked) {
             failed.push(format!("seed {seed} ran another way the second time"));
         }
     }
-    let all = usize::try_from(asked.end - asked.first).unwrap_or(usize::MAX);
-    if held.len() + failed.len() < all {
-        failed.push(format!(
-            "{} of {all} seeds held; the next run goes on with the rest",
-            held.len()
-        ));
+    let (done, all) = (held.len() + failed.len(), seeds.len());
+    if done < all {
+        failed.push(format!("{done} of {all} seeds were run; the next run goes on with the rest"));
     }
     for failed in &failed {
         crate::say(&format!("failed: {failed}"));
