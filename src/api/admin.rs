@@ -9,9 +9,11 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::answer::error;
 use super::server::{BODY_MAX, BODY_TIME};
+use crate::core::DatabaseName;
 use crate::core::config::parse_duration;
 use crate::core::engine::{Engine, Switchover, SwitchoverError};
 
@@ -79,7 +81,7 @@ pub(super) async fn switchover(
         Ok(timeout) => timeout,
         Err((code, why)) => return error(code, &why),
     };
-    let body = match read_body(body).await {
+    let body = match read_body::<SwitchoverBody>(body).await {
         Ok(body) => body,
         Err((code, why)) => return error(code, &why),
     };
@@ -93,8 +95,31 @@ pub(super) async fn switchover(
     }
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CheckBody {
+    database: DatabaseName,
+}
+
+/// `POST /check` with `{"database": "app.db"}`: what every node has of it, read byte by byte.
+pub(super) async fn check(
+    State(engine): State<Arc<dyn Engine>>,
+    Query(query): Query<TimeoutQuery>,
+    body: Body,
+) -> Response {
+    let timeout = match query.read() {
+        Ok(timeout) => timeout,
+        Err((code, why)) => return error(code, &why),
+    };
+    match read_body::<Option<CheckBody>>(body).await {
+        Ok(Some(body)) => Json(engine.check(body.database, timeout).await).into_response(),
+        Ok(None) => error(StatusCode::BAD_REQUEST, "the body: which database is to be checked?"),
+        Err((code, why)) => error(code, &why),
+    }
+}
+
 /// No body, or JSON; bounded in size and time.
-async fn read_body(body: Body) -> Result<SwitchoverBody, Refusal> {
+async fn read_body<T: Default + DeserializeOwned>(body: Body) -> Result<T, Refusal> {
     let bytes = match tokio::time::timeout(BODY_TIME, to_bytes(body, BODY_MAX)).await {
         Ok(Ok(bytes)) => bytes,
         Ok(Err(_)) => {
@@ -107,7 +132,7 @@ async fn read_body(body: Body) -> Result<SwitchoverBody, Refusal> {
         }
     };
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Ok(SwitchoverBody::default());
+        return Ok(T::default());
     }
     serde_json::from_slice(&bytes).map_err(|why| bad(format!("the body: {why}")))
 }

@@ -1,12 +1,14 @@
 //! An engine for tests: what it says is set, what it is asked is kept.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::core::engine::{
-    BarrierPassed, DatabaseStatus, Engine, JournalMode, Latency, Later, MemberRole, MemberStatus,
-    Metrics, Quorum, RaftRole, Role, Status, Switchover, SwitchoverError, Unavailable,
+    BarrierPassed, CheckedDatabase, Copy, DatabaseStatus, Engine, JournalMode, Latency, Later,
+    MemberRole, MemberStatus, Metrics, Quorum, RaftRole, Role, Status, Switchover, SwitchoverError,
+    Unavailable,
 };
 use crate::core::{Checksum, DatabaseName, Incarnation, NodeId, Position, Txid};
 
@@ -14,6 +16,8 @@ pub(crate) struct FakeEngine {
     pub status: Mutex<Status>,
     pub barrier: Mutex<Result<BarrierPassed, Unavailable>>,
     pub switchover: Mutex<Result<Switchover, SwitchoverError>>,
+    /// What the nodes have of any database.
+    pub copies: Mutex<BTreeMap<String, Copy>>,
     /// How long barriers and switchovers take.
     pub takes: Mutex<Duration>,
     /// Barriers begun.
@@ -28,6 +32,7 @@ impl Default for FakeEngine {
             status: Mutex::new(primary()),
             barrier: Mutex::new(Ok(BarrierPassed { index: 42 })),
             switchover: Mutex::new(Ok(Switchover::Done { leader: "n2".into() })),
+            copies: Mutex::default(),
             takes: Mutex::default(),
             begun: AtomicU32::new(0),
             asked: Mutex::default(),
@@ -121,5 +126,10 @@ impl Engine for FakeEngine {
             tokio::time::sleep(takes).await;
             self.switchover.lock().unwrap().clone()
         })
+    }
+
+    fn check(&self, database: DatabaseName, _: Duration) -> Later<'_, CheckedDatabase> {
+        let copies = self.copies.lock().unwrap().clone();
+        Box::pin(async move { CheckedDatabase { name: database, copies } })
     }
 }

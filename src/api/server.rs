@@ -180,7 +180,9 @@ fn router(engine: &Arc<dyn Engine>, guards: &Guard) -> Router {
         .route("/cluster", get(data::cluster))
         .route("/databases", get(data::databases))
         .route("/barrier", post(admin::barrier));
-    let change = Router::new().route("/switchover", post(admin::switchover));
+    let change = Router::new()
+        .route("/switchover", post(admin::switchover))
+        .route("/check", post(admin::check));
     group(Wish::Health, health)
         .merge(group(Wish::Metrics, metrics))
         .merge(group(Wish::Read, read))

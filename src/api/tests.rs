@@ -10,7 +10,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::fake::FakeEngine;
 use super::*;
-use crate::core::engine::{Role, Switchover, SwitchoverError, Unavailable};
+use crate::core::engine::{Copy, Role, Switchover, SwitchoverError, Unavailable};
 
 const TOKEN: &str = "correct-horse";
 
@@ -446,4 +446,21 @@ async fn stopping_lets_the_last_request_be_answered() {
     assert_eq!(answer.code, 200);
     assert_eq!(exchange(&mut idle, b"").await.code, 0, "idle connections are closed");
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_check_says_what_each_node_has_to_who_may_ask() {
+    let api = Api::loopback().await;
+    let copies =
+        [("n1".to_owned(), Copy::Missing), ("n2".to_owned(), Copy::Damaged { why: "x".into() })];
+    *api.engine.copies.lock().unwrap() = copies.into();
+    let body = "{\"database\": \"app.db\"}";
+    assert_eq!(api.post("/check", None, body).await.code, 401);
+    let ask = async |body: &str| api.post("/check", Some("Bearer correct-horse"), body).await;
+    let answer = ask(body).await;
+    assert_eq!(answer.code, 200);
+    assert_eq!(answer.json()["copies"]["n2"], serde_json::json!({"state": "damaged", "why": "x"}));
+    for body in ["", "{}", "{\"database\": \"../x\"}", "[]"] {
+        assert_eq!(ask(body).await.code, 400, "{body}");
+    }
 }

@@ -9,6 +9,7 @@
 use clap::{Parser, Subcommand};
 
 mod barrier;
+mod check;
 mod client;
 mod config;
 mod databases;
@@ -53,6 +54,8 @@ enum Command {
     Switchover(switchover::Args),
     /// Wait until this node shows all that was committed before now.
     Barrier(barrier::Args),
+    /// Compare a database on all nodes, byte by byte, while it is used.
+    Check(check::Args),
     /// Look for what keeps a node on this machine from running, or from running well.
     Doctor(doctor::Args),
     /// Check or show a configuration file.
@@ -79,6 +82,7 @@ impl Cli {
             Command::Databases(args) => databases::run(&args),
             Command::Switchover(args) => switchover::run(&args),
             Command::Barrier(args) => barrier::run(&args),
+            Command::Check(args) => check::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Config(args) => config::run(&args),
             Command::Completions(args) => manual::completions(&args),

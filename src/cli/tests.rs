@@ -12,6 +12,7 @@ use super::output::{size, table, time};
 use super::*;
 use crate::api::fake::FakeEngine;
 use crate::api::{Options, Serving, serve};
+use crate::core::DatabaseName;
 use crate::core::config::{example, show};
 use crate::core::engine::{Switchover, SwitchoverError, Unavailable};
 
@@ -255,4 +256,19 @@ fn the_manual_and_the_completions_know_every_command() {
         assert!(completed.contains(name), "{name}");
     }
     assert!(!pages.join("litefs-py-dev-child.1").exists());
+}
+
+#[test]
+fn a_check_fails_by_what_it_finds() {
+    use crate::core::engine::{CheckedDatabase, Copy};
+    let checked = |copy: Copy| {
+        let copies = [("n1".to_owned(), Copy::Missing), ("n2".to_owned(), copy)].into();
+        vec![CheckedDatabase { name: DatabaseName::new("app.db").unwrap(), copies }]
+    };
+    let damaged = checked(Copy::Damaged { why: "page 7".into() });
+    assert_eq!(check::told(&damaged).unwrap_err().exit, Exit::Software);
+    assert!(check::shown(&damaged).contains("DAMAGED: page 7"));
+    let unread = checked(Copy::Unread { why: "not there".into() });
+    assert_eq!(check::told(&unread).unwrap_err().exit, Exit::TryAgain);
+    assert!(check::told(&checked(Copy::Missing)).is_ok());
 }

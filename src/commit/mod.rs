@@ -15,6 +15,7 @@
 mod apply;
 mod arbiter;
 mod bytes;
+mod check;
 mod checkpoint;
 mod closing;
 mod cluster_lock;

@@ -36,6 +36,9 @@ pub trait Engine: Send + Sync {
         to: Option<String>,
         timeout: Duration,
     ) -> Later<'_, Result<Switchover, SwitchoverError>>;
+
+    /// Reads a database byte by byte on every node, while it is written on, and compares.
+    fn check(&self, database: DatabaseName, timeout: Duration) -> Later<'_, CheckedDatabase>;
 }
 
 /// What users see in health checks.
@@ -187,6 +190,57 @@ pub enum Switchover {
     Accepted { to: String },
 }
 
+/// A database as it was found on each node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckedDatabase {
+    pub name: DatabaseName,
+    /// By the name of the node.
+    pub copies: std::collections::BTreeMap<String, Copy>,
+}
+
+/// What one node has of a database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum Copy {
+    /// Its bytes add up to the position's checksum.
+    Sound {
+        incarnation: Incarnation,
+        #[serde(with = "position_text")]
+        position: Position,
+        /// Pages that were read.
+        pages: u32,
+    },
+    /// There is none of that name.
+    Missing,
+    /// Its bytes are not what its position says.
+    Damaged { why: String },
+    /// It was not read to its end: the node is not there, or writers were in the way.
+    Unread { why: String },
+}
+
+impl CheckedDatabase {
+    /// Whether two nodes say that the same transaction led to different contents (one-history). Nodes
+    /// that are at different transactions cannot be compared, but by what each has read.
+    #[must_use]
+    pub fn differs(&self) -> bool {
+        let mut seen = std::collections::BTreeMap::new();
+        self.copies.values().any(|copy| match copy {
+            Copy::Sound { incarnation, position, .. } => {
+                let known = *seen.entry((*incarnation, position.txid)).or_insert(position.checksum);
+                known != position.checksum
+            }
+            _ => false,
+        })
+    }
+
+    /// Nothing is wrong with it: every copy that was read is sound, and they are one.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let damaged = |copy: &Copy| matches!(copy, Copy::Damaged { .. });
+        !self.differs() && !self.copies.values().any(damaged)
+    }
+}
+
 /// It cannot be done now; it may be tried again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -287,5 +341,24 @@ mod tests {
         let mut bad = json;
         bad["position"] = "1f".into();
         assert!(serde_json::from_value::<DatabaseStatus>(bad).is_err());
+    }
+
+    #[test]
+    fn copies_are_compared_where_they_can_be() {
+        let at = |txid, checksum| Copy::Sound {
+            incarnation: Incarnation(3),
+            position: Position { txid: Txid(txid), checksum: Checksum(Checksum::FLAG | checksum) },
+            pages: 1,
+        };
+        let checked = |copies: Vec<Copy>| CheckedDatabase {
+            name: DatabaseName::new("app.db").unwrap(),
+            copies: copies.into_iter().enumerate().map(|(n, copy)| (n.to_string(), copy)).collect(),
+        };
+        assert!(checked(vec![at(7, 1), at(7, 1), at(8, 2)]).is_sound(), "one is a step behind");
+        assert!(checked(vec![at(7, 1), at(7, 2)]).differs());
+        let damaged = Copy::Damaged { why: String::new() };
+        assert!(!checked(vec![at(7, 1), damaged]).is_sound());
+        let unread = Copy::Unread { why: String::new() };
+        assert!(checked(vec![at(7, 1), unread, Copy::Missing]).is_sound());
     }
 }

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use super::Parts;
 use super::group::NodeGroup;
-use super::service::{SWITCHOVER, hand_over};
+use super::service::{CHECK, SWITCHOVER, check, hand_over};
 use crate::commit::{AllDatabases, Arbiter};
-use crate::core::NodeId;
 use crate::core::config::Config;
 use crate::core::engine::{
-    BarrierPassed, DatabaseStatus, Engine, JournalMode, Later, MemberRole, MemberStatus, Metrics,
-    Quorum, RaftRole, Role, Status, Switchover, SwitchoverError, Unavailable,
+    BarrierPassed, CheckedDatabase, Copy, DatabaseStatus, Engine, JournalMode, Later, MemberRole,
+    MemberStatus, Metrics, Quorum, RaftRole, Role, Status, Switchover, SwitchoverError,
+    Unavailable,
 };
+use crate::core::{DatabaseName, NodeId};
 use crate::mesh::{Mesh, PeerEventKind};
 use crate::raft::RaftNode;
 
@@ -85,6 +86,20 @@ impl EmbeddedEngine {
         let answer = self.mesh.call(leader, SWITCHOVER, request.into(), timeout).await;
         let answer = answer.map_err(|error| error.to_string())?;
         postcard::from_bytes(&answer).map_err(|error| error.to_string())
+    }
+
+    /// Another node reads its copy of a database.
+    async fn ask_to_check(&self, node: NodeId, database: &DatabaseName, timeout: Duration) -> Copy {
+        let asked = async {
+            // It is to answer before it is given up.
+            let patience = u64::try_from(timeout.as_millis() / 2).unwrap_or(u64::MAX);
+            let request =
+                postcard::to_allocvec(&(database, patience)).map_err(|e| e.to_string())?;
+            let answer = self.mesh.call(node, CHECK, request.into(), timeout).await;
+            let answer = answer.map_err(|error| error.to_string())?;
+            serde_json::from_slice(&answer).map_err(|error| error.to_string())
+        };
+        asked.await.unwrap_or_else(|why: String| Copy::Unread { why })
     }
 
     fn members(&self, leader: Option<NodeId>) -> Vec<MemberStatus> {
@@ -286,6 +301,23 @@ impl Engine for EmbeddedEngine {
                 Ok(id) => Ok(Switchover::Done { leader: self.name_of(id) }),
                 Err(error) => Err(SwitchoverError::Unavailable(error)),
             }
+        })
+    }
+
+    fn check(&self, database: DatabaseName, timeout: Duration) -> Later<'_, CheckedDatabase> {
+        Box::pin(async move {
+            let copies = self.names.iter().map(async |(id, (name, _))| {
+                let copy = if *id == self.id {
+                    let read = check(Arc::clone(&self.databases), database.clone(), timeout / 2);
+                    let late = |_| Copy::Unread { why: format!("not read within {timeout:?}") };
+                    tokio::time::timeout(timeout, read).await.unwrap_or_else(late)
+                } else {
+                    self.ask_to_check(*id, &database, timeout).await
+                };
+                (name.clone(), copy)
+            });
+            let copies = futures::future::join_all(copies).await.into_iter().collect();
+            CheckedDatabase { name: database, copies }
         })
     }
 }

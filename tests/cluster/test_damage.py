@@ -195,3 +195,26 @@ def test_rule_13_a_staged_transaction_is_gone(cluster, db):
     cluster.same(db)
     assert node.sql(db, "SELECT count(*) FROM t") == [[60]]
     assert "fetched anew" in node.log()
+
+
+def test_a_check_names_the_rotten_copy_while_the_cluster_writes(cluster, db):
+    """`check` reads every byte on every node beside writers; pages that rot beneath a running node are
+    found, on that node."""
+    cluster.create(db, "CREATE TABLE t(b)", FILL)
+    node = cluster.followers()[0]
+    checked = ["check", db, "--dir", cluster.folder]
+    with cluster.writing(db, cluster.leader(), statement="INSERT INTO t VALUES (:who || :k)") as _:
+        for _ in range(3):
+            done = cluster.command(*checked)
+            assert done.stdout.count("sound") == 3, done.stdout
+    cluster.settle(db)
+    with node.client(db) as client:
+        client.run("PRAGMA wal_checkpoint(TRUNCATE)")
+    flip(slot(node, db) / "database")
+    done = cluster.command(*checked, check=False)
+    assert done.returncode == 70, done
+    lines = {line.split()[1]: line for line in done.stdout.splitlines() if line.startswith(db)}
+    assert "DAMAGED" in lines.pop(node.name), done.stdout
+    assert all("sound" in line for line in lines.values()), done.stdout
+    assert db in done.stderr
+    flip(slot(node, db) / "database")
