@@ -18,6 +18,9 @@ use crate::cluster::{Command, Effect, State, Ticket, Verdict};
 use crate::core::{DatabaseName, EntryId, Incarnation, NodeId};
 use crate::store::{Store, StoreError};
 
+/// Between two questions for what is committed, when nobody could say.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
 /// Told when a database comes or goes without the mount having asked.
 pub trait Listener: Send + Sync {
     fn appeared(&self, name: &DatabaseName);
@@ -270,7 +273,15 @@ impl AllDatabases {
     /// Says what was not reached within `timeout`.
     pub async fn barrier(&self, timeout: Duration) -> Result<u64, String> {
         let deadline = Instant::now() + timeout;
-        let index = self.shared.group.read_index(timeout).await?;
+        // While there is no leader, or another one every moment, it is asked again.
+        let index = loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.shared.group.read_index(left).await {
+                Ok(index) => break index,
+                Err(why) if Instant::now() + ASK_AGAIN >= deadline => return Err(why),
+                Err(_) => tokio::time::sleep(ASK_AGAIN).await,
+            }
+        };
         let mut applied = self.applied();
         let reached = applied.wait_for(|entry| entry.index >= index);
         match tokio::time::timeout_at(deadline, reached).await {

@@ -116,7 +116,7 @@ fn free_ports(count: usize) -> Vec<u16> {
     (start..32_000).filter(free).take(count).collect()
 }
 
-fn program() -> String {
+pub fn program() -> String {
     let built = env!("CARGO_BIN_EXE_litefs-py").to_owned();
     std::env::var("LITEFS_PY_PROGRAM").unwrap_or(built)
 }

@@ -107,9 +107,15 @@ fn shown(checks: &[Check]) -> String {
             [state.to_owned(), check.name.to_owned(), check.found.clone()]
         })
         .collect();
-    let advice = checks.iter().filter_map(|check| Some((check.name, check.advice.as_ref()?)));
-    let advice: Vec<String> =
-        advice.map(|(name, advice)| format!("\n{name}: {advice}\n")).collect();
+    let mut advice: Vec<String> = Vec::new();
+    for check in checks {
+        let Some(what) = &check.advice else { continue };
+        let line = format!("\n{}: {what}\n", check.name);
+        // For several members it is the same.
+        if !advice.contains(&line) {
+            advice.push(line);
+        }
+    }
     table(["", "CHECK", "FOUND"], &rows) + &advice.concat()
 }
 
