@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ pub struct Shared {
     /// Large transactions are staged here.
     pub staged: std::path::PathBuf,
     pub counters: Counters,
+    /// The number of the next request for a write lock.
+    pub tickets: AtomicU64,
     /// The node is stopping: nobody begins to write any more.
     pub closing: AtomicBool,
     /// How far the log has been applied here; the databases follow.

@@ -401,7 +401,9 @@ impl Database {
             ClusterLock::Held(held) if held.term == self.leadership().term => return,
             ClusterLock::Held(_) | ClusterLock::None => {}
         }
-        let ticket = Ticket { boot: self.shared.proposer.boot(), number: state.next_id() };
+        // Of all databases: one that was deleted and made anew asks with a later one than the old had.
+        let number = self.shared.tickets.fetch_add(1, Ordering::Relaxed);
+        let ticket = Ticket { boot: self.shared.proposer.boot(), number };
         state.cluster = ClusterLock::Asking { ticket };
         let database = Arc::clone(self);
         self.runtime.spawn(async move { database.ask_leader(ticket).await });

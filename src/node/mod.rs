@@ -15,7 +15,7 @@ mod service;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, RwLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -211,6 +211,7 @@ async fn start(config: &Config) -> Result<Parts, NodeError> {
         arbiter: RwLock::new(Weak::new()),
         staged: folder.part("staged"),
         counters: Counters::default(),
+        tickets: AtomicU64::new(1),
         closing: AtomicBool::new(false),
         applied: Sender::new(EntryId::default()),
     });

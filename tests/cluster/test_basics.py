@@ -277,3 +277,12 @@ def test_attached_databases(cluster, db):
     for name in (db, other):
         cluster.same(name)
         assert cluster.nodes[0].sql(name, "SELECT count(*) FROM t") == [[3]]
+
+
+def test_a_name_is_free_as_soon_as_it_is_deleted(cluster):
+    """Whoever deletes a database makes it anew without waiting, also without a busy timeout."""
+    node = cluster.followers()[0]
+    path = node.mount / "again.db"
+    for _ in range(30):
+        node.sql(path.name, "CREATE TABLE t(a)", "INSERT INTO t VALUES (1)", timeout=0)
+        path.unlink()

@@ -269,6 +269,7 @@ impl Cluster {
             arbiter: RwLock::new(Weak::new()),
             staged: data.join("staged"),
             counters: Counters::default(),
+            tickets: std::sync::atomic::AtomicU64::new(1),
             closing: std::sync::atomic::AtomicBool::new(false),
             applied: tokio::sync::watch::Sender::new(EntryId::default()),
         });

@@ -325,6 +325,7 @@ async fn serve(sim: &Arc<Sim>, life: Life) -> Result<(), String> {
         arbiter: RwLock::new(Weak::new()),
         staged: folder.join("staged"),
         counters: Counters::default(),
+        tickets: std::sync::atomic::AtomicU64::new(1),
         closing: std::sync::atomic::AtomicBool::new(false),
         applied: tokio::sync::watch::Sender::new(EntryId::default()),
     });
