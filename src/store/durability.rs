@@ -101,10 +101,11 @@ impl Database {
         record.pinned = None;
         self.checkpoint_alone(CheckpointMode::Passive)?;
         if !self.is_in_file(&target)? {
-            self.write_pinned(&target, record.page_size, pinned_cap)?;
-            // If an application's checkpoint made way for a new WAL meanwhile, the frames read may
-            // be the new ones; but then the file has it all.
+            let written = self.write_pinned(&target, record.page_size, pinned_cap);
+            // If an application's checkpoint made way for a new WAL meanwhile, the frames read may be
+            // the new ones, or cut off; but then the file has it all.
             if !self.is_in_file(&target)? {
+                written?;
                 record.pinned = Some(target.entry.index);
             }
         }
