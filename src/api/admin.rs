@@ -77,12 +77,8 @@ pub(super) async fn switchover(
     Query(query): Query<TimeoutQuery>,
     body: Body,
 ) -> Response {
-    let timeout = match query.read() {
-        Ok(timeout) => timeout,
-        Err((code, why)) => return error(code, &why),
-    };
-    let body = match read_body::<SwitchoverBody>(body).await {
-        Ok(body) => body,
+    let (timeout, body) = match read::<SwitchoverBody>(&query, body).await {
+        Ok(asked) => asked,
         Err((code, why)) => return error(code, &why),
     };
     match engine.switchover(body.to, timeout).await {
@@ -107,15 +103,23 @@ pub(super) async fn check(
     Query(query): Query<TimeoutQuery>,
     body: Body,
 ) -> Response {
-    let timeout = match query.read() {
-        Ok(timeout) => timeout,
-        Err((code, why)) => return error(code, &why),
-    };
-    match read_body::<Option<CheckBody>>(body).await {
-        Ok(Some(body)) => Json(engine.check(body.database, timeout).await).into_response(),
-        Ok(None) => error(StatusCode::BAD_REQUEST, "the body: which database is to be checked?"),
+    match read::<Option<CheckBody>>(&query, body).await {
+        Ok((timeout, Some(body))) => {
+            Json(engine.check(body.database, timeout).await).into_response()
+        }
+        Ok((_, None)) => {
+            error(StatusCode::BAD_REQUEST, "the body: which database is to be checked?")
+        }
         Err((code, why)) => error(code, &why),
     }
+}
+
+/// The time and the body of a request.
+async fn read<T: Default + DeserializeOwned>(
+    query: &TimeoutQuery,
+    body: Body,
+) -> Result<(Duration, T), Refusal> {
+    Ok((query.read()?, read_body(body).await?))
 }
 
 /// No body, or JSON; bounded in size and time.

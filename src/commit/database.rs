@@ -27,7 +27,7 @@ use super::stop::stop_to_recover;
 use crate::core::ports::{
     ByteRange, CommittedMark, DaemonLocks, KernelCache, LockFile, LockKind, NoKernelCache,
 };
-use crate::core::{DatabaseName, EntryId, Incarnation};
+use crate::core::{Boot, DatabaseName, EntryId, Incarnation};
 use crate::locks::LockTable;
 use crate::sqlite::locks;
 use crate::store::{self, JournalMode};
@@ -377,6 +377,28 @@ pub(super) const SHARED_RANGE: ByteRange =
     ByteRange { start: locks::SHARED_FIRST, end: locks::SHARED_FIRST + locks::SHARED_SIZE - 1 };
 
 impl Shared {
+    /// Nothing is proposed yet, and nothing applied. `staged`: the folder of large transactions.
+    pub fn new(
+        group: SharedGroup,
+        runtime: Runtime,
+        boot: Boot,
+        settings: Settings,
+        staged: std::path::PathBuf,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            proposer: Arc::new(Proposer::new(Arc::clone(&group), runtime.clone(), boot)),
+            group,
+            runtime,
+            settings,
+            arbiter: RwLock::new(Weak::new()),
+            staged,
+            counters: Counters::default(),
+            tickets: AtomicU64::new(1),
+            closing: AtomicBool::new(false),
+            applied: watch::Sender::new(EntryId::default()),
+        })
+    }
+
     /// The leader's side of the write locks. Set once, before anything is served.
     pub fn set_arbiter(&self, arbiter: &Arc<Arbiter>) {
         *self.arbiter.write().unwrap_or_else(std::sync::PoisonError::into_inner) =

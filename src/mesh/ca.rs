@@ -169,13 +169,17 @@ impl Identity {
 
     /// When the certificate runs out: the node cannot reach others from then on.
     pub fn expires(&self) -> Result<SystemTime, CaError> {
-        let unreadable =
-            |reason: String| CaError::Unreadable { what: "the node's certificate".into(), reason };
-        let der = first_certificate(&self.chain_pem).map_err(unreadable)?;
-        let (_, parsed) = X509Certificate::from_der(&der).map_err(|e| unreadable(e.to_string()))?;
-        let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
-        Ok(UNIX_EPOCH + Duration::from_secs(seconds))
+        certificate_expires(&self.chain_pem)
+            .map_err(|reason| CaError::Unreadable { what: "the node's certificate".into(), reason })
     }
+}
+
+/// When the first certificate of a PEM file runs out; or why it is none.
+pub fn certificate_expires(pem: &str) -> Result<SystemTime, String> {
+    let der = first_certificate(pem)?;
+    let (_, parsed) = X509Certificate::from_der(&der).map_err(|error| error.to_string())?;
+    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+    Ok(UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
 /// Reads the CA's certificate, which every node holds, from the folder's `ca.crt`.

@@ -44,7 +44,7 @@ mod tests;
 mod tls;
 mod wire;
 
-pub use ca::{Ca, CaError, Identity, read_ca_certificate};
+pub use ca::{Ca, CaError, Identity, certificate_expires, read_ca_certificate};
 pub use error::{CallError, MeshError, Rejection};
 pub use frame::{Connection, FrameError, FrameReceiver, FrameSender};
 pub use handler::{Handlers, NoStreams, RpcHandler, StreamHandler};

@@ -15,8 +15,7 @@ mod service;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, RwLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Handle;
@@ -25,12 +24,9 @@ use tokio::sync::watch::{Receiver, Sender, channel as watch_channel};
 
 use crate::api;
 use crate::commit::peers::SharedGroup;
-use crate::commit::{
-    AllDatabases, Arbiter, Counters, Database, Fetching, Holder, Proposer, Service, Settings,
-    Shared,
-};
+use crate::commit::{AllDatabases, Arbiter, Database, Fetching, Holder, Service, Settings, Shared};
 use crate::core::config::{Config, Immutable, JournalPolicy, Passthrough};
-use crate::core::{EntryId, NodeId, SystemClock};
+use crate::core::{NodeId, SystemClock};
 use crate::mesh::{Identity, Mesh, MeshConfig, Peer};
 pub use crate::mount::end_by_force;
 use crate::mount::{Mount, MountConfig};
@@ -202,19 +198,13 @@ async fn start(config: &Config) -> Result<Parts, NodeError> {
     let group = NodeGroup::new(me, others.collect(), mesh.clone(), Arc::clone(&staged));
     let shared_group: SharedGroup = group.clone();
     let runtime = Handle::current();
-    let proposer = Proposer::new(Arc::clone(&shared_group), runtime.clone(), folder.boot());
-    let shared = Arc::new(Shared {
-        group: Arc::clone(&shared_group),
-        runtime: runtime.clone(),
-        settings: settings(config),
-        proposer: Arc::new(proposer),
-        arbiter: RwLock::new(Weak::new()),
-        staged: folder.part("staged"),
-        counters: Counters::default(),
-        tickets: AtomicU64::new(1),
-        closing: AtomicBool::new(false),
-        applied: Sender::new(EntryId::default()),
-    });
+    let shared = Shared::new(
+        Arc::clone(&shared_group),
+        runtime.clone(),
+        folder.boot(),
+        settings(config),
+        folder.part("staged"),
+    );
     let names: BTreeMap<NodeId, String> =
         config.members.iter().map(|member| (NodeId(member.id), member.name.clone())).collect();
     let databases = AllDatabases::new(Arc::clone(&shared), store, names);

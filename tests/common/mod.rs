@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, RwLock, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -12,8 +12,7 @@ use futures::future::BoxFuture;
 use litefs_py::cluster::{Command, State};
 use litefs_py::commit::peers::{Group, Leadership};
 use litefs_py::commit::{
-    AllDatabases, Arbiter, Counters, Database, Fetching, Holder, Proposer, Service, Settings,
-    Shared,
+    AllDatabases, Arbiter, Database, Fetching, Holder, Service, Settings, Shared,
 };
 use litefs_py::core::{Boot, DatabaseName, EntryId, Incarnation, NodeId, SystemClock};
 use litefs_py::mount::{Mount, MountConfig};
@@ -260,19 +259,8 @@ impl Cluster {
         let seen = Self::follow(id, log, &runtime);
         let group: Arc<dyn Group> =
             Arc::new(LogGroup { me: id, leadership: seen, log: Arc::downgrade(log), others });
-        let proposer = Proposer::new(Arc::clone(&group), runtime.clone(), Boot(1));
-        let shared = Arc::new(Shared {
-            group: Arc::clone(&group),
-            runtime: runtime.clone(),
-            settings,
-            proposer: Arc::new(proposer),
-            arbiter: RwLock::new(Weak::new()),
-            staged: data.join("staged"),
-            counters: Counters::default(),
-            tickets: std::sync::atomic::AtomicU64::new(1),
-            closing: std::sync::atomic::AtomicBool::new(false),
-            applied: tokio::sync::watch::Sender::new(EntryId::default()),
-        });
+        let staged = data.join("staged");
+        let shared = Shared::new(Arc::clone(&group), runtime.clone(), Boot(1), settings, staged);
         let (store, recovered) = Store::open(&data, SystemTime::now()).unwrap();
         let names = ids.iter().map(|id| (*id, format!("n{}", id.0))).collect();
         let databases = AllDatabases::new(Arc::clone(&shared), store, names);

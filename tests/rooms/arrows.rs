@@ -31,7 +31,11 @@ const ROOMS: [(&str, &[&str]); 15] = [
 const BESIDES: [(&str, &str, &str); 3] = [
     ("commit", "sqlite", "lock bytes and frame offsets go by the names of the format"),
     ("commit", "ltx", "it encodes the transaction that it proposes"),
-    ("cli", "mesh", "`dev` makes the cluster's CA and the nodes' certificates"),
+    (
+        "cli",
+        "mesh",
+        "`dev` makes the cluster's CA and the nodes' certificates; `doctor` reads when they end",
+    ),
 ];
 
 #[test]

@@ -297,8 +297,8 @@ impl Player<'_> {
     }
 }
 
-/// What is in such a database: a hash of its bytes or rows, none if it is not there. On a thread of
-/// that node.
+/// What such a database is: a hash of its schema and position, whose checksum is that of its bytes; 0 if
+/// it is not there. On a thread of that node.
 pub fn read_all(up: &Up, name: &str) -> Result<(Vec<u64>, u64), String> {
     let errno = |errno: Errno| format!("errno {}", errno.0);
     let text = |error: rusqlite::Error| error.to_string();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -13,8 +13,7 @@ use litefs_py::cluster::{Command, State};
 use litefs_py::commit::door::Databases;
 use litefs_py::commit::peers::{Group, Leadership, SharedGroup};
 use litefs_py::commit::{
-    AllDatabases, Arbiter, Counters, Database, Fetching, Holder, METHOD, Proposer, Service,
-    Settings, Shared,
+    AllDatabases, Arbiter, Database, Fetching, Holder, METHOD, Service, Settings, Shared,
 };
 use litefs_py::core::{Boot, DatabaseName, EntryId, Incarnation, NodeId, SystemClock};
 use litefs_py::mesh::{Purpose, RpcHandler};
@@ -316,19 +315,13 @@ async fn serve(sim: &Arc<Sim>, life: Life) -> Result<(), String> {
     });
     let shared_group: SharedGroup = group.clone();
     let runtime = Handle::current();
-    let proposer = Proposer::new(Arc::clone(&shared_group), runtime.clone(), Boot(life.life));
-    let shared = Arc::new(Shared {
-        group: Arc::clone(&shared_group),
-        runtime: runtime.clone(),
-        settings: plan.settings,
-        proposer: Arc::new(proposer),
-        arbiter: RwLock::new(Weak::new()),
-        staged: folder.join("staged"),
-        counters: Counters::default(),
-        tickets: std::sync::atomic::AtomicU64::new(1),
-        closing: std::sync::atomic::AtomicBool::new(false),
-        applied: tokio::sync::watch::Sender::new(EntryId::default()),
-    });
+    let shared = Shared::new(
+        Arc::clone(&shared_group),
+        runtime.clone(),
+        Boot(life.life),
+        plan.settings,
+        folder.join("staged"),
+    );
     let names = ids.iter().map(|id| (*id, format!("n{}", id.0))).collect();
     let databases = AllDatabases::new(Arc::clone(&shared), store, names);
     for found in recovered.databases {

@@ -17,7 +17,7 @@ use crate::core::config::EngineKind;
 mod child;
 mod control;
 mod layout;
-mod mounts;
+pub(super) mod mounts;
 mod ready;
 mod supervisor;
 

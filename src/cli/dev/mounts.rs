@@ -1,6 +1,7 @@
 //! Mounts that a node left behind.
 
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -10,19 +11,24 @@ use super::say;
 ///
 /// Never touches what is mounted: a daemon that does not answer would hold this process up.
 pub(super) fn detach(path: &Path) {
-    let table = match std::fs::read("/proc/self/mountinfo") {
-        Ok(table) => table,
+    let points = match at_or_below(path) {
+        Ok(points) => points,
         Err(error) => return say(&format!("cannot see what is mounted: {error}")),
     };
     // The last mounted lies on top.
-    for point in below(&table, path).into_iter().rev() {
+    for point in points.into_iter().rev() {
         if let Err(why) = crate::node::end_by_force(&point) {
             say(&format!("cannot unmount {}: {why}", point.display()));
         }
     }
 }
 
-/// The mount points at or below `path`, in the order of mounting. proc(5), `mountinfo`: the fifth
+/// The mount points at or below `path`, in the order of mounting.
+pub(in crate::cli) fn at_or_below(path: &Path) -> io::Result<Vec<PathBuf>> {
+    Ok(below(&std::fs::read("/proc/self/mountinfo")?, path))
+}
+
+/// Those of a table. proc(5), `mountinfo`: the fifth
 /// field; blanks and backslashes in it are written as three octal digits.
 fn below(table: &[u8], path: &Path) -> Vec<PathBuf> {
     table

@@ -3,12 +3,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use x509_parser::pem::parse_x509_pem;
+use std::time::{Duration, SystemTime};
 
 use super::Check;
 use crate::core::config::Config;
+use crate::mesh::certificate_expires;
 
 const DAY: i64 = 86_400;
 /// Before a certificate ends, people should have some weeks.
@@ -29,14 +28,12 @@ fn certificate(name: &'static str, path: &Path) -> Check {
         Ok(pem) => pem,
         Err(error) => return Check::wrong(name, format!("{}: {error}", path.display()), advice),
     };
-    let ends = parse_x509_pem(&pem)
-        .ok()
-        .and_then(|(_, pem)| Some(pem.parse_x509().ok()?.validity().not_after.timestamp()));
-    let Some(ends) = ends else {
+    let Ok(ends) = certificate_expires(&String::from_utf8_lossy(&pem)) else {
         return Check::wrong(name, format!("{} is no certificate", path.display()), advice);
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let left = ends - i64::try_from(now).unwrap_or(i64::MAX);
+    let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    let left = ends.duration_since(SystemTime::now());
+    let left = left.map_or_else(|ago| -seconds(ago.duration()), seconds);
     let days = left / DAY;
     match left {
         ..=0 => Check::wrong(

@@ -5,6 +5,7 @@ use std::path::Path;
 use rustix::fs::{IFlags, Mode, OFlags};
 use rustix::process::geteuid;
 
+use super::super::dev::mounts::at_or_below;
 use super::Check;
 use crate::core::config::{Config, Immutable};
 
@@ -60,9 +61,7 @@ pub fn look(config: &Config, runs: bool) -> Check {
 }
 
 fn is_mounted(path: &Path) -> bool {
-    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    // proc_pid_mountinfo(5): the fifth field.
-    table.lines().any(|line| line.split(' ').nth(4) == path.to_str())
+    at_or_below(path).is_ok_and(|points| points.iter().any(|point| point == path))
 }
 
 fn immutable(path: &Path) -> Option<bool> {
