@@ -57,6 +57,15 @@ def power(name: str, *options: str, **environment: str) -> Step:
     return cargo(name, *arguments, **environment)
 
 
+def upgrade() -> Step:
+    """From the earlier version, which is built from the project's own history."""
+    step = pytest("upgrade", "tests/cluster/test_rolling_upgrade.py")
+    step.commands.insert(0, [sys.executable, "scripts/earlier.py"])
+    earlier = ROOT / "target" / "earlier" / "build" / "release" / "litefs-py"
+    step.environment["LITEFS_PY_EARLIER"] = str(earlier)
+    return step
+
+
 def simulation(number: int) -> Step:
     seeds = f"{number * SEEDS}..{(number + 1) * SEEDS}"
     # A seed that held on another source says nothing of this one.
@@ -79,6 +88,7 @@ PARTS: dict[str, Callable[[], Step]] = {
     "power": lambda: power("power", "--ignored"),
     "power-cuts": lambda: power("power-cuts", "--skip", "nodes::", POWER_LOSS_THOROUGH="1"),
     "model": lambda: model_step("model", "--ignored"),
+    "upgrade": upgrade,
     "fuzz": lambda: script("fuzz", "scripts/fuzz.py"),
     "soak": lambda: script("soak", "tests/torture/soak.py", "--seconds", "1800"),
     "mutants-1": lambda: script("mutants-1", "scripts/mutants.py", "--part", "1/2"),
