@@ -22,7 +22,7 @@ const fn target(name: &'static str, check: fn(&[u8]), seeds: fn() -> Vec<Vec<u8>
     Target { name, check, seeds }
 }
 
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 19] = [
     target("ltx", ltx::fuzzing::file, ltx::fuzzing::files),
     target("sqlite_wal", sqlite::fuzzing::wal, sqlite::fuzzing::wals),
     target("sqlite_journal", sqlite::fuzzing::journal, sqlite::fuzzing::journals),
@@ -32,6 +32,7 @@ pub const TARGETS: [Target; 18] = [
     target("capture_journal", capture::fuzzing::journal, capture::fuzzing::journals),
     target("mesh_frame", mesh::fuzzing::frame, mesh::fuzzing::frames),
     target("mesh_message", mesh::fuzzing::message, mesh::fuzzing::messages),
+    target("mesh_join", mesh::fuzzing::joining, mesh::fuzzing::joinings),
     target("commit_rpc", commit::fuzzing::rpc, commit::fuzzing::rpcs),
     target("raft_wire", raft::fuzzing::wire, raft::fuzzing::wires),
     target("raft_snapshot", raft::fuzzing::snapshot, raft::fuzzing::snapshots),

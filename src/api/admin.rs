@@ -24,7 +24,7 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 pub(super) const TIMEOUT_MAX: Duration = Duration::from_mins(1);
 
 /// A request that is not passed on, and why.
-type Refusal = (StatusCode, String);
+pub(super) type Refusal = (StatusCode, String);
 
 fn bad(why: String) -> Refusal {
     (StatusCode::BAD_REQUEST, why)
@@ -38,7 +38,7 @@ pub(super) struct TimeoutQuery {
 }
 
 impl TimeoutQuery {
-    fn read(&self) -> Result<Duration, Refusal> {
+    pub(super) fn read(&self) -> Result<Duration, Refusal> {
         match self.timeout.as_deref().map(parse_duration) {
             None => Ok(TIMEOUT_DEFAULT),
             Some(Ok(timeout)) if timeout <= TIMEOUT_MAX => Ok(timeout),
@@ -115,7 +115,7 @@ pub(super) async fn check(
 }
 
 /// The time and the body of a request.
-async fn read<T: Default + DeserializeOwned>(
+pub(super) async fn read<T: Default + DeserializeOwned>(
     query: &TimeoutQuery,
     body: Body,
 ) -> Result<(Duration, T), Refusal> {

@@ -10,6 +10,7 @@ use crate::core::engine::{
     MemberRole, MemberStatus, Metrics, Quorum, RaftRole, Role, Status, Switchover, SwitchoverError,
     Unavailable,
 };
+use crate::core::members::{NotDone, Told, Wish};
 use crate::core::{Checksum, DatabaseName, Incarnation, NodeId, Position, Txid};
 
 pub(crate) struct FakeEngine {
@@ -125,6 +126,25 @@ impl Engine for FakeEngine {
             let takes = *self.takes.lock().unwrap();
             tokio::time::sleep(takes).await;
             self.switchover.lock().unwrap().clone()
+        })
+    }
+
+    fn administer(&self, wish: Wish, _: Duration) -> Later<'_, Result<Told, NotDone>> {
+        Box::pin(async move {
+            match wish {
+                Wish::CreateToken { ttl_seconds, .. } => Ok(Told::Token {
+                    token: "lfs1.a.b.c".into(),
+                    id: "b".into(),
+                    expires_seconds: ttl_seconds,
+                }),
+                Wish::ListTokens => Ok(Told::Tokens { tokens: Vec::new() }),
+                Wish::RevokeToken { id } => Err(NotDone::Unknown(format!("no token {id}"))),
+                Wish::Add { name, .. } => Err(NotDone::Conflict(format!("{name} is there"))),
+                Wish::Remove { name } => Err(NotDone::Refused(format!("{name} is the last"))),
+                Wish::Promote { name } => Ok(Told::Done { name, id: NodeId(4) }),
+                Wish::Demote { .. } => Err(NotDone::Unavailable("no leader".into())),
+                Wish::RotateCa => Ok(Told::Accepted { what: "it goes on".into() }),
+            }
         })
     }
 

@@ -74,6 +74,8 @@ fn numbers(to: &mut DescriptorEncoder, engine: &dyn Engine) -> fmt::Result {
     counter(to, "snapshots_sent", "Snapshots sent to other nodes", m.snapshots_sent)?;
     counter(to, "snapshots_received", "Snapshots received", m.snapshots_received)?;
     counter(to, "set_aside", "Databases set aside before their history was replaced", m.set_aside)?;
+    counter(to, "rotten_pages", "Pages that were found changed by the disk", m.rotten)?;
+    counter(to, "mended_pages", "Rotten pages that were put right from another node", m.mended)?;
     gauge(to, "log_bytes", "Size of the replicated log", m.log_bytes)
 }
 

@@ -15,6 +15,7 @@ mod admin;
 mod answer;
 mod data;
 mod health;
+mod members;
 mod metrics;
 mod server;
 mod socket;

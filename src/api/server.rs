@@ -11,7 +11,7 @@ use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use super::access::{Door, Guard, Wish, guard};
 use super::socket::bind_socket;
-use super::{admin, answer, data, health, metrics};
+use super::{admin, answer, data, health, members, metrics};
 use crate::core::config::ApiSettings;
 use crate::core::engine::Engine;
 
@@ -179,10 +179,18 @@ fn router(engine: &Arc<dyn Engine>, guards: &Guard) -> Router {
     let read = Router::new()
         .route("/cluster", get(data::cluster))
         .route("/databases", get(data::databases))
+        .route("/members", get(members::list))
         .route("/barrier", post(admin::barrier));
     let change = Router::new()
         .route("/switchover", post(admin::switchover))
-        .route("/check", post(admin::check));
+        .route("/check", post(admin::check))
+        .route("/members", post(members::add))
+        .route("/members/{name}", delete(members::remove))
+        .route("/members/{name}/promote", post(members::promote))
+        .route("/members/{name}/demote", post(members::demote))
+        .route("/tokens", get(members::tokens).post(members::create_token))
+        .route("/tokens/{id}", delete(members::revoke_token))
+        .route("/ca/rotate", post(members::rotate_ca));
     group(Wish::Health, health)
         .merge(group(Wish::Metrics, metrics))
         .merge(group(Wish::Read, read))
@@ -207,7 +215,8 @@ fn probe(route: MethodRouter<Arc<dyn Engine>>) -> MethodRouter<Arc<dyn Engine>> 
 
 /// bounded-answer: whatever happens behind, there is one.
 async fn bound(request: Request, next: Next) -> Response {
-    let time = if request.method() == Method::POST { ANSWER_TIME } else { LOOK_TIME };
+    let looks = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let time = if looks { LOOK_TIME } else { ANSWER_TIME };
     tokio::time::timeout(time, next.run(request)).await.unwrap_or_else(|_| {
         answer::error(StatusCode::SERVICE_UNAVAILABLE, "the node did not answer in time")
     })

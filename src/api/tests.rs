@@ -464,3 +464,29 @@ async fn a_check_says_what_each_node_has_to_who_may_ask() {
         assert_eq!(ask(body).await.code, 400, "{body}");
     }
 }
+
+#[tokio::test]
+async fn members_are_changed_by_who_may() {
+    const BEARER: &str = "Bearer correct-horse";
+    let api = Api::loopback().await;
+    assert_eq!(api.get("/members").await.json()[1]["name"], "n2");
+    let done = api.post("/members/n4/promote", Some(BEARER), "").await;
+    assert_eq!((done.code, done.json()["name"].as_str()), (200, Some("n4")));
+    let token = api.post("/tokens", Some(BEARER), r#"{"ttl": "2h"}"#).await;
+    assert_eq!((token.code, token.json()["expires_seconds"].as_u64()), (200, Some(7200)));
+    for (path, body, code) in [
+        ("/tokens", r#"{"ttl": "soon"}"#, 400),
+        ("/tokens", r#"{"time": 1}"#, 400),
+        ("/members", r#"{"name": "n4", "address": "h:1"}"#, 409),
+        ("/members", "{}", 400),
+        ("/members/n4/demote", "", 503),
+        ("/ca/rotate", "", 202),
+    ] {
+        assert_eq!(api.post(path, Some(BEARER), body).await.code, code, "{path} {body}");
+        assert_eq!(api.post(path, None, body).await.code, 401, "{path}: no-open-door");
+    }
+    let delete = |path| api.by_socket("DELETE", path);
+    assert_eq!(delete("/members/n1").await.code, 412);
+    assert_eq!(delete("/tokens/ab").await.code, 404);
+    assert_eq!(api.get("/tokens").await.code, 401, "not even who has tokens");
+}

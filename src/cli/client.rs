@@ -93,6 +93,19 @@ impl Client {
         self.ask(Method::POST, path, body, WAIT_TIME).await?.read(&self.address)
     }
 
+    /// Asks for a change, by any method.
+    pub async fn change<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Result<T, Failure> {
+        let method = Method::from_bytes(method.as_bytes())
+            .map_err(|_| Failure::new(Exit::Software, format!("{method} is no method")))?;
+        let body = body.map(ToString::to_string);
+        self.ask(method, path, body, WAIT_TIME).await?.read(&self.address)
+    }
+
     /// Sends a request, and reads the answer, whatever its code.
     pub async fn ask(
         &self,
@@ -197,7 +210,8 @@ impl Answer {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::NoPermission,
             StatusCode::SERVICE_UNAVAILABLE => Exit::TryAgain,
             StatusCode::BAD_REQUEST => Exit::Usage,
-            StatusCode::PRECONDITION_FAILED => Exit::Unavailable,
+            StatusCode::PRECONDITION_FAILED | StatusCode::NOT_FOUND => Exit::Unavailable,
+            StatusCode::CONFLICT => Exit::CannotCreate,
             _ => Exit::Software,
         };
         Err(Failure::new(exit, format!("the node at {address} says: {}", self.words())))

@@ -14,6 +14,8 @@ pub enum Exit {
     Software = 70,
     /// `EX_OSERR`: the system refuses something it should not.
     OsError = 71,
+    /// `EX_CANTCREAT`: a file to be made is there already, or cannot be made.
+    CannotCreate = 73,
     /// `EX_IOERR`: a file cannot be read or written.
     Io = 74,
     /// `EX_TEMPFAIL`: not now; try again.

@@ -16,13 +16,17 @@ mod databases;
 mod dev;
 mod doctor;
 mod failure;
+mod join;
 mod logging;
 mod manual;
+mod member;
 pub mod node;
 mod output;
+mod recover;
 mod status;
 mod switchover;
 mod target;
+mod token;
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +48,18 @@ pub struct Cli {
 enum Command {
     /// Run a node, until it is told to stop.
     Node(node::Args),
+    /// Set up the first node of a new cluster.
+    Init(join::InitArgs),
+    /// Set up another node of a cluster, by a token.
+    Join(join::JoinArgs),
+    /// Make, list and revoke the tokens that let nodes join.
+    Token(token::Args),
+    /// List, add, remove, promote and demote the members.
+    Member(member::Args),
+    /// Go on from one node, when the majority is lost for good.
+    Recover(recover::Args),
+    /// Rotate the cluster's certificate authority.
+    Ca(token::CaArgs),
     /// Run a cluster of several nodes on this machine, to try things out.
     Dev(dev::Args),
     /// Show this node, and the cluster as it sees it.
@@ -77,6 +93,12 @@ impl Cli {
     pub fn run(self) -> Result<(), Failure> {
         match self.command {
             Command::Node(args) => node::run(&args, crate::node::run),
+            Command::Init(args) => join::init(&args),
+            Command::Join(args) => join::join(&args),
+            Command::Token(args) => token::run(&args),
+            Command::Member(args) => member::run(&args),
+            Command::Recover(args) => recover::run(&args),
+            Command::Ca(args) => token::run_ca(&args),
             Command::Dev(args) => dev::run(&args),
             Command::Status(args) => status::run(&args),
             Command::Databases(args) => databases::run(&args),

@@ -90,3 +90,24 @@ pub enum Refusal {
     )]
     Invalid,
 }
+
+/// Why a change of the registry was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
+pub enum Refused {
+    #[error("there is a token of this id already")]
+    TokenExists,
+    #[error("there are too many tokens; revoked and used ones go a week after their end")]
+    TooManyTokens,
+    #[error("the token is not known here, or was forgotten long after its end; make a new one")]
+    TokenUnknown,
+    #[error("the token was used already; make a new one")]
+    TokenUsed,
+    #[error("the token was revoked; make a new one")]
+    TokenRevoked,
+    #[error("the token has expired; make a new one")]
+    TokenExpired,
+    #[error("another member has this name; choose another, or remove that member first")]
+    NameTaken,
+    #[error("this number was given to another node before; numbers are never used again")]
+    NumberTaken,
+}

@@ -3,12 +3,17 @@
 //! Eight bytes of magic, then big-endian the version (4 bytes) and the CRC-32C of what follows
 //! (4 bytes); then the state as postcard. A version is never changed after a release: another
 //! shape of the state is another version, with a function that makes the present one of it.
+//!
+//! - 1: databases, verdicts, the applied entry.
+//! - 2: the same, then the registry. Written only once there is something in it, so that a node of the
+//!   version before reads what a cluster without tokens and changed members writes.
 
-use super::State;
+use super::{Registry, State};
 
 /// "litefs-py cluster state".
 const MAGIC: [u8; 8] = *b"LFSPYCST";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+const WITHOUT_REGISTRY: u32 = 1;
 const HEADER: usize = 16;
 
 /// Why bytes are no state.
@@ -33,12 +38,17 @@ impl State {
     /// This state as bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
+        let bare = self.registry == Registry::default();
         let mut bytes = Vec::from(MAGIC);
-        bytes.extend(VERSION.to_be_bytes());
+        bytes.extend(if bare { WITHOUT_REGISTRY } else { VERSION }.to_be_bytes());
         bytes.extend([0; 4]);
         // Into memory, and every map knows its length: there is no error that this could give. If
         // there were, the empty bytes would be refused by `decode`.
-        let mut bytes = postcard::to_extend(self, bytes).unwrap_or_default();
+        let parts = (&self.databases, &self.verdicts, &self.applied);
+        let mut bytes = postcard::to_extend(&parts, bytes).unwrap_or_default();
+        if !bare {
+            bytes = postcard::to_extend(&self.registry, bytes).unwrap_or_default();
+        }
         let crc = crc_fast::crc32_iscsi(bytes.get(HEADER..).unwrap_or_default());
         if let Some(place) = bytes.get_mut(12..HEADER) {
             place.copy_from_slice(&crc.to_be_bytes());
@@ -59,15 +69,22 @@ impl State {
             return Err(DecodeError::Magic);
         }
         let version = u32::from_be_bytes(*version);
-        if version != VERSION {
+        if !(WITHOUT_REGISTRY..=VERSION).contains(&version) {
             return Err(DecodeError::Version(version));
         }
         let (expected, found) = (u32::from_be_bytes(*crc), crc_fast::crc32_iscsi(body));
         if found != expected {
             return Err(DecodeError::Checksum { expected, found });
         }
-        let (state, rest) = postcard::take_from_bytes::<State>(body)
-            .map_err(|error| DecodeError::Content(error.to_string()))?;
+        let content = |error: postcard::Error| DecodeError::Content(error.to_string());
+        let (parts, rest) = postcard::take_from_bytes(body).map_err(content)?;
+        let (databases, verdicts, applied) = parts;
+        let (registry, rest) = if version == WITHOUT_REGISTRY {
+            (Registry::default(), rest)
+        } else {
+            postcard::take_from_bytes(rest).map_err(content)?
+        };
+        let state = State { databases, verdicts, applied, registry };
         if !rest.is_empty() {
             return Err(DecodeError::Content(format!("{} bytes are left over", rest.len())));
         }
@@ -84,7 +101,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cluster::{Command, Commit, Payload};
+    use crate::cluster::{Authority, Change, Command, Commit, Part, Payload, Root, Rotation};
     use crate::core::{
         Boot, Checksum, DatabaseName, EntryId, NodeId, Position, TransactionId, Txid,
     };
@@ -111,8 +128,12 @@ mod tests {
 
     /// With a right checksum over whatever the content is.
     fn sealed(body: &[u8]) -> Vec<u8> {
+        sealed_as(WITHOUT_REGISTRY, body)
+    }
+
+    fn sealed_as(version: u32, body: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::from(MAGIC);
-        bytes.extend(VERSION.to_be_bytes());
+        bytes.extend(version.to_be_bytes());
         bytes.extend(crc_fast::crc32_iscsi(body).to_be_bytes());
         bytes.extend(body);
         bytes
@@ -134,6 +155,52 @@ mod tests {
     ];
 
     #[test]
+    fn version_2_is_what_it_was() {
+        let mut state = state();
+        let token = Change::CreateToken {
+            id: "ab".into(),
+            secret_sha256: [1; 32],
+            expires: 300,
+            part: Part::Learner,
+            now: 1,
+        };
+        state.change(EntryId { term: 4, index: 302 }, &token).unwrap();
+        let admit = Change::Admit {
+            token: "ab".into(),
+            key_sha256: [2; 32],
+            node: NodeId(4),
+            name: "n4".into(),
+            address: "h:1".into(),
+            now: 2,
+        };
+        state.change(EntryId { term: 4, index: 303 }, &admit).unwrap();
+        let root = |name: &str| Root { certificate_pem: name.into(), key_pem: "k".into() };
+        let rotation = Some(Rotation::Spreading { next: root("b") });
+        let authority = Authority { signs: root("a"), rotation };
+        state.change(EntryId { term: 4, index: 304 }, &Change::Certify(authority)).unwrap();
+        assert_eq!(state.encode(), VERSION_2);
+        assert_eq!(State::decode(&VERSION_2), Ok(state.clone()));
+        // Whatever is cut off or left over is noticed beneath a right checksum, too.
+        let body = &VERSION_2[HEADER..];
+        for len in 0..body.len() {
+            assert!(State::decode(&sealed_as(VERSION, &body[..len])).is_err(), "cut at {len}");
+        }
+    }
+    #[rustfmt::skip]
+    const VERSION_2: [u8; 153] = [
+        0x4c, 0x46, 0x53, 0x50, 0x59, 0x43, 0x53, 0x54, 0x00, 0x00, 0x00, 0x02, 0xbb, 0x6b, 0xa8, 0x91,
+        0x01, 0x06, 0x61, 0x70, 0x70, 0x2e, 0x64, 0x62, 0xac, 0x02, 0x01, 0x85, 0x80, 0x80, 0x80, 0x80,
+        0x80, 0x80, 0x80, 0x80, 0x01, 0x80, 0x20, 0x02, 0xac, 0x02, 0x01, 0x02, 0x02, 0x03, 0x01, 0x00,
+        0xac, 0x02, 0xac, 0x02, 0x03, 0x02, 0x01, 0x03, 0x04, 0xb0, 0x02, 0x01, 0x04, 0x02, 0x6e, 0x34,
+        0x03, 0x68, 0x3a, 0x31, 0x01, 0x01, 0x02, 0x61, 0x62, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01,
+        0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01,
+        0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0xac, 0x02, 0x01, 0x01, 0x04, 0x02, 0x02,
+        0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02,
+        0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x01, 0x01,
+        0x61, 0x01, 0x6b, 0x01, 0x00, 0x01, 0x62, 0x01, 0x6b,
+    ];
+
+    #[test]
     fn other_bytes_are_refused_with_the_reason() {
         let good = state().encode();
         assert_eq!(State::decode(&good), Ok(state()));
@@ -142,8 +209,8 @@ mod tests {
         bytes[0] = b'X';
         assert_eq!(State::decode(&bytes), Err(DecodeError::Magic));
         let mut bytes = good.clone();
-        bytes[11] = 2;
-        assert_eq!(State::decode(&bytes), Err(DecodeError::Version(2)));
+        bytes[11] = 3;
+        assert_eq!(State::decode(&bytes), Err(DecodeError::Version(3)));
 
         let mut body = good[HEADER..].to_vec();
         body.push(0);

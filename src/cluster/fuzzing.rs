@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use super::{Command, Commit, Payload, State};
+use super::{Change, Command, Commit, Part, Payload, State};
 use crate::core::{
     Boot, Checksum, DatabaseName, EntryId, Incarnation, NodeId, Position, TransactionId, Txid,
 };
@@ -13,6 +13,12 @@ use crate::core::{
 pub fn state(bytes: &[u8]) {
     check(bytes);
     check(&sealed(bytes));
+    // The same, as one with a registry.
+    let mut bytes = sealed(bytes);
+    if let Some(version) = bytes.get_mut(11) {
+        *version = 2;
+    }
+    check(&bytes);
 }
 
 fn check(bytes: &[u8]) {
@@ -62,5 +68,15 @@ pub fn states() -> Vec<Vec<u8>> {
         state.apply(EntryId { term: 1, index: 7 + number as u64 }, command);
         seeds.push(state.encode().split_off(16));
     }
+    let change = Change::CreateToken {
+        id: "ab".into(),
+        secret_sha256: [1; 32],
+        expires: 9,
+        part: Part::Learner,
+        now: 1,
+    };
+    // Refused or not: it is a seed.
+    let _ = state.change(EntryId { term: 1, index: 70 }, &change);
+    seeds.push(state.encode().split_off(16));
     seeds
 }

@@ -4,6 +4,7 @@
 //! - [`State`]: the databases with their positions, and what became of the last transactions.
 //!   [`State::apply`] is total and deterministic: the same entries make the same state on every
 //!   node, and no input makes it panic.
+//! - [`Registry`]: who should be a member, the tokens that let nodes in, and the cluster's CA.
 //! - [`WriteLocks`]: who may write to which database. It lives on the leader alone and is made
 //!   anew by every leader; nothing of it is in the log.
 //! - [`invariants`]: the promises of the above, each as a check that a simulation can run.
@@ -14,17 +15,21 @@
 //!
 //! Knows of `core`. Pure: no I/O, no clock, no tokio.
 
+mod authority;
 mod command;
 mod encoding;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod invariants;
+mod registry;
 mod state;
 mod verdicts;
 mod write_locks;
 
-pub use command::{Command, Commit, Payload, Refusal, Verdict};
+pub use authority::{Authority, Root, Rotation};
+pub use command::{Command, Commit, Payload, Refusal, Refused, Verdict};
 pub use encoding::DecodeError;
+pub use registry::{Change, Node, Part, Registry, Token, TokenState};
 pub use state::{DatabaseState, Effect, State};
 pub use verdicts::KEPT_VERDICTS;
 pub use write_locks::{

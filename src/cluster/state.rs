@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::verdicts::NodeVerdicts;
-use super::{Command, Commit, Refusal, Verdict};
+use super::{Change, Command, Commit, Refusal, Refused, Registry, Verdict};
 use crate::core::{DatabaseName, EntryId, Incarnation, NodeId, Position, TransactionId, Txid};
 
 /// A database, as the cluster knows it.
@@ -51,12 +51,13 @@ impl Effect {
     }
 }
 
-/// All that the entries of the log so far have made: the databases, and the last verdicts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// All that the entries of the log so far have made: the databases, the last verdicts, the registry.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct State {
-    databases: BTreeMap<DatabaseName, DatabaseState>,
-    verdicts: BTreeMap<NodeId, NodeVerdicts>,
-    applied: EntryId,
+    pub(super) databases: BTreeMap<DatabaseName, DatabaseState>,
+    pub(super) verdicts: BTreeMap<NodeId, NodeVerdicts>,
+    pub(super) applied: EntryId,
+    pub(super) registry: Registry,
 }
 
 impl State {
@@ -81,6 +82,22 @@ impl State {
     #[must_use]
     pub fn verdict(&self, id: TransactionId) -> Option<Verdict> {
         self.verdicts.get(&id.node).and_then(|verdicts| verdicts.get(id))
+    }
+
+    /// Members, tokens and the CA.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Applies an entry that changes the registry. Total and deterministic (one-history); a refused
+    /// change changes nothing but what is applied.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    pub fn change(&mut self, entry: EntryId, change: &Change) -> Result<(), Refused> {
+        self.applied = entry;
+        self.registry.change(change)
     }
 
     /// Takes note of an entry without a command: a blank one, or a change of members.

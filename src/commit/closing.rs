@@ -1,19 +1,40 @@
 //! The orderly end of a node, from the writers' side: whoever is in the middle of a transaction may
 //! end it, and nobody begins another. A COMMIT that the end of the mount cuts off has an open outcome,
-//! which a planned stop need not cost anybody.
+//! which a planned stop need not cost anybody. And a node that must not write at all: a learner.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::database::Shared;
 use super::databases::AllDatabases;
 use super::lock;
 
 /// Between two looks whether they are done.
 const LOOK: Duration = Duration::from_millis(2);
 
+impl Shared {
+    /// Nobody begins to write here.
+    pub(super) fn is_closed_to_writers(&self) -> bool {
+        self.closing.load(Ordering::Acquire) || self.is_read_only()
+    }
+
+    pub(super) fn is_read_only(&self) -> bool {
+        self.read_only.load(Ordering::Acquire)
+    }
+}
+
 impl AllDatabases {
+    /// Whether applications here may only read. A connection that is opened then is told so by SQLite at
+    /// once (`SQLITE_READONLY`); one that was open before finds the database locked.
+    pub fn set_read_only(&self, read_only: bool) {
+        let before = self.shared().read_only.swap(read_only, Ordering::AcqRel);
+        if before != read_only {
+            tracing::info!(read_only, "this node's mount changed");
+        }
+    }
+
     /// From now on a write lock is answered "busy". Waits until nobody here holds one and all that was
     /// proposed has its verdict. False if somebody was not done within `limit`: a program that keeps a
     /// transaction open, or a cluster without a majority.

@@ -19,6 +19,9 @@ pub struct Counters {
     pub locks_busy: AtomicU64,
     pub checkpoints: AtomicU64,
     pub set_aside: AtomicU64,
+    /// Pages that the disk changed, and those that were put right.
+    pub rotten: AtomicU64,
+    pub mended: AtomicU64,
     pub snapshots_sent: AtomicU64,
     pub snapshots_received: AtomicU64,
     /// From the withheld commit point to its answer.

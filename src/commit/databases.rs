@@ -35,13 +35,16 @@ pub struct AllDatabases {
     last_index: Mutex<HashMap<DatabaseName, u64>>,
     /// The last entry that deleted one.
     last_deletion: AtomicU64,
-    names: BTreeMap<NodeId, String>,
+    names: Names,
     listener: RwLock<Option<Arc<dyn Listener>>>,
     serving: AtomicBool,
 }
 
+/// What a node is called.
+pub type Names = Box<dyn Fn(NodeId) -> Option<String> + Send + Sync>;
+
 impl AllDatabases {
-    pub fn new(shared: Arc<Shared>, store: Store, names: BTreeMap<NodeId, String>) -> Arc<Self> {
+    pub fn new(shared: Arc<Shared>, store: Store, names: Names) -> Arc<Self> {
         Arc::new(Self {
             shared,
             store,
@@ -344,11 +347,17 @@ impl door::Databases for AllDatabases {
     }
 
     fn create(&self, name: &DatabaseName) -> Result<Arc<dyn DatabaseFiles>, Errno> {
+        if self.shared.is_read_only() && self.find(name).is_none() {
+            return Err(Errno(libc::EROFS));
+        }
         self.make(name).map(|database| database as Arc<dyn DatabaseFiles>)
     }
 
     fn unlink(&self, name: &DatabaseName, reply: Reply<()>) {
         let Some(database) = self.find(name) else { return reply(Err(Errno(libc::ENOENT))) };
+        if self.shared.is_read_only() {
+            return reply(Err(Errno(libc::EROFS)));
+        }
         if database.delete_if_only_here() {
             self.remove(name);
             return reply(Ok(()));
@@ -374,7 +383,7 @@ impl door::Databases for AllDatabases {
 
     fn primary(&self) -> Option<String> {
         let leader = self.shared.group.leadership().borrow().leader?;
-        (leader != self.shared.group.me()).then(|| self.names.get(&leader).cloned())?
+        (leader != self.shared.group.me()).then(|| (self.names)(leader))?
     }
 
     fn lag_ms(&self) -> i64 {

@@ -83,7 +83,11 @@ impl DatabaseFiles for Database {
         self.create_companion(kind, pid)
     }
 
-    fn open(&self, _kind: FileKind, handle: Handle, _write: bool) -> Result<(), Errno> {
+    fn open(&self, kind: FileKind, handle: Handle, write: bool) -> Result<(), Errno> {
+        // SQLite opens it again to read, and answers SQLITE_READONLY to who wants to write.
+        if write && kind == FileKind::Database && self.shared.is_read_only() {
+            return Err(Errno(libc::EROFS));
+        }
         let mut state = lock(&self.state);
         if state.deleted {
             return Err(Errno(libc::ENOENT));

@@ -216,7 +216,7 @@ impl Database {
             };
             return later.answer(reply, result);
         }
-        if state.pending.is_some() || self.shared.closing.load(Ordering::Acquire) {
+        if state.pending.is_some() || self.shared.is_closed_to_writers() {
             return later.answer(reply, Err(Errno(libc::EAGAIN)));
         }
         match state.conflict(request) {

@@ -32,6 +32,7 @@ mod gate;
 mod hold;
 mod journal;
 mod lost;
+mod mend;
 mod notice;
 pub mod peers;
 mod propose;

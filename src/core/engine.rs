@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::members::{NotDone, Told, Wish};
 use super::{DatabaseName, Incarnation, NodeId, Position};
 
 /// An answer that takes a while.
@@ -36,6 +37,9 @@ pub trait Engine: Send + Sync {
         to: Option<String>,
         timeout: Duration,
     ) -> Later<'_, Result<Switchover, SwitchoverError>>;
+
+    /// Changes who belongs to the cluster, wherever it is asked.
+    fn administer(&self, wish: Wish, timeout: Duration) -> Later<'_, Result<Told, NotDone>>;
 
     /// Reads a database byte by byte on every node, while it is written on, and compares.
     fn check(&self, database: DatabaseName, timeout: Duration) -> Later<'_, CheckedDatabase>;
@@ -284,6 +288,9 @@ pub struct Metrics {
     pub snapshots_received: u64,
     /// Databases set aside before another history replaced them (nothing-discarded).
     pub set_aside: u64,
+    /// Pages that were found rotten, and those that were mended.
+    pub rotten: u64,
+    pub mended: u64,
     /// Size of the replicated log now.
     pub log_bytes: u64,
 }

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
+    date_time_ymd,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::durable;
@@ -94,14 +96,35 @@ impl Ca {
     pub fn issue(&self, node_name: &str) -> Result<Identity, CaError> {
         let name = names::node(node_name, &self.cluster)?;
         let make = |source| CaError::Make { name: name.clone(), source };
-        let mut params = params(&name, NODE_VALIDITY).map_err(make)?;
-        params.use_authority_key_identifier_extension = true;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let params = node_params(&name, NODE_VALIDITY).map_err(make)?;
         let key = KeyPair::generate().map_err(make)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(make)?;
         Ok(Identity { chain_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    }
+
+    /// A certificate for a node that made its key itself, and what that key is known by.
+    ///
+    /// # Errors
+    /// The request cannot be read, is not signed by its own key, or the name is no DNS label.
+    pub fn sign(
+        &self,
+        node_name: &str,
+        request_pem: &str,
+        validity: Duration,
+    ) -> Result<(String, [u8; 32]), CaError> {
+        let name = names::node(node_name, &self.cluster)?;
+        let make = |source| CaError::Make { name: name.clone(), source };
+        let request = CertificateSigningRequestParams::from_pem(request_pem).map_err(make)?;
+        let params = node_params(&name, validity).map_err(make)?;
+        let certificate = params.signed_by(&request.public_key, &self.issuer).map_err(make)?;
+        let key = Sha256::digest(request.public_key.subject_public_key_info());
+        Ok((certificate.pem(), key.into()))
+    }
+
+    /// Its key, PEM: whoever has it can make members.
+    #[must_use]
+    pub fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
     }
 
     /// Writes `ca.crt` and `ca.key` (mode 0600) into a folder, durably.
@@ -115,26 +138,36 @@ impl Ca {
     /// # Errors
     /// If a file is missing, no PEM, or of another cluster's key.
     pub fn read(folder: &Path) -> Result<Ca, CaError> {
-        let certificate_pem = read(folder, CA_CERTIFICATE)?;
-        let unreadable = |what: &str, reason: String| CaError::Unreadable {
-            what: folder.join(what).display().to_string(),
-            reason,
-        };
-        let key = KeyPair::from_pem(&read(folder, CA_KEY)?)
-            .map_err(|e| unreadable(CA_KEY, e.to_string()))?;
-        let der = first_certificate(&certificate_pem)
-            .map_err(|reason| unreadable(CA_CERTIFICATE, reason))?;
-        let (_, parsed) = X509Certificate::from_der(&der)
-            .map_err(|e| unreadable(CA_CERTIFICATE, e.to_string()))?;
+        let place = |what| folder.join(what).display().to_string();
+        let (certificate, key) = (read(folder, CA_CERTIFICATE)?, read(folder, CA_KEY)?);
+        Self::from_pem(certificate, &key, &place(CA_CERTIFICATE), &place(CA_KEY))
+    }
+
+    /// Of its certificate and its key; `place` and `key_place` say where they are from.
+    ///
+    /// # Errors
+    /// One is no PEM, or they do not belong together.
+    pub fn from_pem(
+        certificate_pem: String,
+        key_pem: &str,
+        place: &str,
+        key_place: &str,
+    ) -> Result<Ca, CaError> {
+        let unreadable =
+            |what: &str, reason: String| CaError::Unreadable { what: what.to_owned(), reason };
+        let key = KeyPair::from_pem(key_pem).map_err(|e| unreadable(key_place, e.to_string()))?;
+        let der = first_certificate(&certificate_pem).map_err(|why| unreadable(place, why))?;
+        let (_, parsed) =
+            X509Certificate::from_der(&der).map_err(|e| unreadable(place, e.to_string()))?;
         if parsed.public_key().raw != key.subject_public_key_info() {
             return Err(CaError::KeyMismatch);
         }
         let cluster = names::of_certificate(&parsed)
             .and_then(names::cluster_of)
-            .ok_or_else(|| unreadable(CA_CERTIFICATE, "it names no cluster".to_owned()))?
+            .ok_or_else(|| unreadable(place, "it names no cluster".to_owned()))?
             .to_owned();
-        let issuer = Issuer::from_ca_cert_der(&der, key)
-            .map_err(|e| unreadable(CA_CERTIFICATE, e.to_string()))?;
+        let issuer =
+            Issuer::from_ca_cert_der(&der, key).map_err(|e| unreadable(place, e.to_string()))?;
         Ok(Ca { cluster, certificate_pem, issuer })
     }
 }
@@ -174,6 +207,17 @@ impl Identity {
     }
 }
 
+/// A new key and the request for a certificate of it, both PEM: the key stays with who made it.
+///
+/// # Errors
+/// No key can be made.
+pub fn request_certificate() -> Result<(String, String), CaError> {
+    let make = |source| CaError::Make { name: "a request".into(), source };
+    let key = KeyPair::generate().map_err(make)?;
+    let request = CertificateParams::default().serialize_request(&key).map_err(make)?;
+    Ok((key.serialize_pem(), request.pem().map_err(make)?))
+}
+
 /// When the first certificate of a PEM file runs out; or why it is none.
 pub fn certificate_expires(pem: &str) -> Result<SystemTime, String> {
     let der = first_certificate(pem)?;
@@ -185,6 +229,38 @@ pub fn certificate_expires(pem: &str) -> Result<SystemTime, String> {
 /// Reads the CA's certificate, which every node holds, from the folder's `ca.crt`.
 pub fn read_ca_certificate(folder: &Path) -> Result<String, CaError> {
     read(folder, CA_CERTIFICATE)
+}
+
+/// Writes a PEM file that only its owner may read, durably.
+///
+/// # Errors
+/// The file system's.
+pub fn write_private(path: &Path, pem: &str) -> std::io::Result<()> {
+    write_at(path, 0o600, pem)
+}
+
+/// Writes a PEM file that anybody may read, durably.
+///
+/// # Errors
+/// The file system's.
+pub fn write_public(path: &Path, pem: &str) -> std::io::Result<()> {
+    write_at(path, 0o644, pem)
+}
+
+fn write_at(path: &Path, mode: u32, pem: &str) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| std::io::Error::other("this is no name of a file"))?;
+    durable::write(folder.unwrap_or(Path::new(".")), name, mode, pem.as_bytes())
+}
+
+fn node_params(name: &str, validity: Duration) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = params(name, validity)?;
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    Ok(params)
 }
 
 fn params(name: &str, validity: Duration) -> Result<CertificateParams, rcgen::Error> {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::frame::Decoder;
 use super::handshake::{Hello, verdict_of};
 use super::wire::Message;
+use super::{JoinAnswer, JoinRequest, JoinToken, join};
 use crate::core::NodeId;
 
 const MAX: usize = 300;
@@ -62,4 +63,31 @@ pub fn messages() -> Vec<Vec<u8>> {
     let call = Message::Call { id: 9, method: 64, request };
     let (head, len, body) = call.encode();
     vec![hello.encode().to_vec(), [head.get(..len).unwrap_or_default(), body].concat()]
+}
+
+/// A token, and what comes through the door for those who are no members yet: from anybody.
+pub fn joining(bytes: &[u8]) {
+    if let Ok(token) = String::from_utf8_lossy(bytes).parse::<JoinToken>() {
+        assert_eq!(token.to_string().parse(), Ok(token));
+    }
+    if let Some(request) = join::decode::<JoinRequest>(bytes) {
+        assert_eq!(join::decode(&join::encode(&request)), Some(request));
+    }
+    if let Some(answer) = join::decode::<JoinAnswer>(bytes) {
+        assert_eq!(join::decode(&join::encode(&answer)), Some(answer));
+    }
+}
+
+pub fn joinings() -> Vec<Vec<u8>> {
+    let request = JoinRequest {
+        token_id: "0011223344556677".into(),
+        secret: [7; 16],
+        name: "n4".into(),
+        address: "10.0.0.4:4321".into(),
+        request_pem: "-----BEGIN CERTIFICATE REQUEST-----".into(),
+        unix_ms: 1_700_000_000_000,
+    };
+    let text = format!("lfs1.{}.{}.{}", "ab".repeat(32), request.token_id, "07".repeat(16));
+    let refused = JoinAnswer::Refused("no".into());
+    vec![text.into(), join::encode(&request).to_vec(), join::encode(&refused).to_vec()]
 }

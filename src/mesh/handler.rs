@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use super::Connection;
+use super::{Connection, JoinHandler};
 use crate::core::NodeId;
 
 /// Answers calls.
@@ -28,12 +28,13 @@ pub trait StreamHandler: Send + Sync + 'static {
     fn accept(&self, from: NodeId, connection: Connection) -> BoxFuture<'_, ()>;
 }
 
-/// One handler for each [`super::Purpose`].
+/// One handler for each [`super::Purpose`], and one for those who are no members yet.
 #[derive(Clone)]
 pub struct Handlers {
     pub rpc: Arc<dyn RpcHandler>,
     pub raft: Arc<dyn StreamHandler>,
     pub bulk: Arc<dyn StreamHandler>,
+    pub joins: Arc<dyn JoinHandler>,
 }
 
 /// For a purpose that is not served: closes the stream at once.

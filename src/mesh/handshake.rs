@@ -1,16 +1,18 @@
 //! From a TCP stream to a connection whose other end is known: TLS, then the hello.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustls::server::Acceptor;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, TlsConnector, TlsStream};
 
 use super::socket::{self, Resolved};
 use super::tls::{self, Tls};
-use super::{Connection, FrameError, MeshError, Peer, Purpose, Rejection, names};
+use super::{Connection, FrameError, MeshError, Peer, Purpose, Rejection, join, names};
 use crate::core::NodeId;
 
 /// For TLS and the hello together. Who takes longer is half-open, or frozen.
@@ -87,7 +89,7 @@ async fn one_frame(connection: &mut Connection) -> io::Result<Bytes> {
 pub(super) struct Dialer<'a> {
     pub(super) me: NodeId,
     pub(super) cluster: &'a str,
-    pub(super) tls: &'a Tls,
+    pub(super) tls: Arc<Tls>,
 }
 
 impl Dialer<'_> {
@@ -138,10 +140,11 @@ impl Dialer<'_> {
 }
 
 /// A connection that was let in.
-pub(super) struct Admitted {
-    pub(super) from: NodeId,
-    pub(super) purpose: Purpose,
-    pub(super) connection: Connection,
+pub(super) enum Admitted {
+    /// Of a member.
+    Member { from: NodeId, purpose: Purpose, connection: Connection },
+    /// Of somebody who wants to become one; nothing is known of it yet.
+    Joiner(Connection),
 }
 
 /// Why one was not: for the log.
@@ -177,9 +180,14 @@ async fn check(
 ) -> Result<Admitted, NotAdmitted> {
     // Until the purpose is known, the strictest setting.
     socket::prepare(&stream, Purpose::Rpc.unacknowledged()).map_err(NotAdmitted::Tls)?;
-    let stream =
-        TlsAcceptor::from(tls.server.clone()).accept(stream).await.map_err(NotAdmitted::Tls)?;
+    let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
+    let begun = begun.map_err(NotAdmitted::Tls)?;
+    let settings = tls.server(&begun.client_hello());
+    let stream = begun.into_stream(settings).await.map_err(NotAdmitted::Tls)?;
     let (socket, session) = stream.get_ref();
+    if session.alpn_protocol() == Some(join::ALPN) {
+        return Ok(Admitted::Joiner(Connection::new(TlsStream::Server(stream), join::MAX)));
+    }
     let purpose = session
         .alpn_protocol()
         .and_then(Purpose::of_alpn)
@@ -203,7 +211,7 @@ async fn check(
         }
     };
     connection.admit(from, purpose.max_frame());
-    Ok(Admitted { from, purpose, connection })
+    Ok(Admitted::Member { from, purpose, connection })
 }
 
 /// `known`: the member that the certificate names.

@@ -15,7 +15,7 @@ use super::backoff::Backoff;
 use super::calls::{self, Caller};
 use super::node::Shared;
 use super::socket::Resolved;
-use super::{MeshError, Peer, Purpose};
+use super::{MeshError, Peer, Purpose, Rejection};
 use crate::core::NodeId;
 
 /// A connection that lived so long earns an immediate attempt after it broke.
@@ -47,6 +47,8 @@ pub(super) enum State {
     New,
     Up(Arc<Caller>),
     Broken,
+    /// It is there, and does not know this node as a member.
+    Rejected,
     Refused,
 }
 
@@ -55,7 +57,7 @@ impl State {
         match self {
             State::New => None,
             State::Up(_) => Some(PeerEventKind::Up),
-            State::Broken => Some(PeerEventKind::Broken),
+            State::Broken | State::Rejected => Some(PeerEventKind::Broken),
             State::Refused => Some(PeerEventKind::Refused),
         }
     }
@@ -126,7 +128,11 @@ impl Keeper {
                     self.change(State::Refused);
                 }
                 Err(error) => {
-                    if self.change(State::Broken) {
+                    let unknown = matches!(
+                        error,
+                        MeshError::Rejected { reason: Rejection::UnknownMember, .. }
+                    );
+                    if self.change(if unknown { State::Rejected } else { State::Broken }) {
                         tracing::warn!(%error, "cannot connect");
                     } else {
                         tracing::debug!(%error, "still cannot connect");

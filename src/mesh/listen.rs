@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::handshake::{Admitted, admit};
 use super::node::Shared;
-use super::{Handlers, MeshError, Purpose, Quiet, serve};
+use super::{Handlers, MeshError, Purpose, Quiet, join, serve};
 
 /// Handshakes under way. More are turned away at once: strangers may not cost memory.
 const HANDSHAKES: usize = 512;
@@ -108,12 +108,15 @@ async fn one(
     handshaking: OwnedSemaphorePermit,
 ) {
     let member = |name: &str| shared.members.borrow().by_name(name).map(|peer| peer.id);
-    let admitted = admit(stream, &shared.tls, &shared.cluster, shared.me.id, member).await;
-    drop(handshaking);
-    let Admitted { from, purpose, connection } = match admitted {
-        Ok(admitted) => admitted,
+    let tls = shared.tls();
+    let admitted = admit(stream, &tls, &shared.cluster, shared.me.id, member).await;
+    let (from, purpose, connection) = match admitted {
+        Ok(Admitted::Member { from, purpose, connection }) => (from, purpose, connection),
+        // A stranger still: it counts as a handshake until it was answered.
+        Ok(Admitted::Joiner(connection)) => return join::serve(connection, handlers.joins).await,
         Err(reason) => return refuse(&shared, address, &reason),
     };
+    drop(handshaking);
     let handled = async {
         match purpose {
             Purpose::Rpc => serve::serve(from, connection, Arc::clone(&handlers.rpc)).await,

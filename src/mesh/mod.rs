@@ -10,6 +10,8 @@
 //!   side does not read, and a call all end within a known time. The caller bounds only the wait
 //!   for a frame that has not begun ([`FrameReceiver::recv`]).
 //!
+//! Who is no member yet comes through a door of its own ([`JoinHandler`]), by a token.
+//!
 //! # One connection
 //! 1. TCP, without delay (Nagle), with a bound on unacknowledged bytes.
 //! 2. TLS 1.3; ALPN says the [`Purpose`]; both sides show a certificate whose only DNS name is
@@ -30,6 +32,7 @@ mod frame;
 pub mod fuzzing;
 mod handler;
 mod handshake;
+mod join;
 mod keeper;
 mod listen;
 mod members;
@@ -42,12 +45,19 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod token;
 mod wire;
 
-pub use ca::{Ca, CaError, Identity, certificate_expires, read_ca_certificate};
+pub use ca::{
+    Ca, CaError, Identity, certificate_expires, read_ca_certificate, request_certificate,
+    write_private, write_public,
+};
 pub use error::{CallError, MeshError, Rejection};
 pub use frame::{Connection, FrameError, FrameReceiver, FrameSender};
 pub use handler::{Handlers, NoStreams, RpcHandler, StreamHandler};
+pub use join::{
+    Admission, JoinAnswer, JoinError, JoinHandler, JoinRequest, Member, NoJoins, ask_to_join,
+};
 pub use keeper::{PeerEvent, PeerEventKind};
 pub use listen::Listening;
 pub use members::Peer;
@@ -55,3 +65,5 @@ pub use names::IdentityNameError;
 pub use node::{Mesh, MeshConfig};
 pub use purpose::Purpose;
 pub use quiet::Quiet;
+pub use tls::is_signed_by;
+pub use token::{JoinToken, TokenError, ca_sha256, secret_sha256};

@@ -1,7 +1,7 @@
 //! The mesh of one node: its public face.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -57,14 +57,19 @@ struct Inner {
 pub(super) struct Shared {
     pub(super) cluster: String,
     pub(super) me: Peer,
-    pub(super) tls: Tls,
+    tls: RwLock<Arc<Tls>>,
     pub(super) members: watch::Sender<Members>,
     pub(super) refusals: Quiet,
 }
 
 impl Shared {
     pub(super) fn dialer(&self) -> Dialer<'_> {
-        Dialer { me: self.me.id, cluster: &self.cluster, tls: &self.tls }
+        Dialer { me: self.me.id, cluster: &self.cluster, tls: self.tls() }
+    }
+
+    /// The identity, as it is now.
+    pub(super) fn tls(&self) -> Arc<Tls> {
+        Arc::clone(&self.tls.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -81,7 +86,7 @@ impl Mesh {
         let shared = Arc::new(Shared {
             cluster,
             me,
-            tls,
+            tls: RwLock::new(Arc::new(tls)),
             members: watch::Sender::new(Members::default()),
             refusals: Quiet::default(),
         });
@@ -121,6 +126,23 @@ impl Mesh {
         }
         self.inner.shared.members.send_replace(members);
         Ok(())
+    }
+
+    /// Goes on with another certificate, or with other CAs to trust. Connections that stand go on;
+    /// new ones show and check what is new.
+    ///
+    /// # Errors
+    /// The identity is no good; nothing changed then.
+    pub fn set_identity(&self, identity: &Identity, ca_pem: &str) -> Result<(), MeshError> {
+        let shared = &self.inner.shared;
+        let tls = Tls::new(identity, ca_pem, &names::node(&shared.me.name, &shared.cluster)?)?;
+        *shared.tls.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tls);
+        Ok(())
+    }
+
+    /// Whether that node does not know this one as a member, as it said itself when last asked.
+    pub fn is_rejected_by(&self, node: NodeId) -> bool {
+        self.link(node).is_some_and(|link| matches!(*link.state.borrow(), State::Rejected))
     }
 
     /// Listens at this node's own address.

@@ -7,16 +7,18 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{Identity, MeshError, Purpose, names};
+use super::{Identity, MeshError, Purpose, join, names};
 
 /// The settings of both sides.
 #[derive(Debug, Clone)]
 pub(super) struct Tls {
-    pub(super) server: Arc<ServerConfig>,
+    server: Arc<ServerConfig>,
+    /// For who is no member yet, and shows no certificate.
+    joins: Arc<ServerConfig>,
     rpc: Arc<ClientConfig>,
     raft: Arc<ClientConfig>,
     bulk: Arc<ClientConfig>,
@@ -34,8 +36,9 @@ impl Tls {
         let chain = certificates(&identity.chain_pem, "the node's certificate")?;
         let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes())
             .map_err(|e| bad("the node's key", e))?;
+        let trusted = certificates(ca_pem, "the CA's certificate")?;
         let mut roots = RootCertStore::empty();
-        for certificate in certificates(ca_pem, "the CA's certificate")? {
+        for certificate in trusted.clone() {
             roots.add(certificate).map_err(|e| bad("the CA's certificate", e))?;
         }
         let roots = Arc::new(roots);
@@ -60,6 +63,17 @@ impl Tls {
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
 
+        // The CA as well: the joiner knows it by its hash alone.
+        let mut joins = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&tls13)
+            .map_err(|e| bad("TLS 1.3", e))?
+            .with_no_client_auth()
+            .with_single_cert([chain.clone(), trusted].concat(), key.clone_key())
+            .map_err(|e| bad("certificate and key", e))?;
+        joins.alpn_protocols = vec![join::ALPN.to_vec()];
+        joins.session_storage = Arc::new(NoServerSessionStorage {});
+        joins.send_tls13_tickets = 0;
+
         let mut client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&tls13)
             .map_err(|e| bad("TLS 1.3", e))?
@@ -74,10 +88,17 @@ impl Tls {
         };
         Ok(Tls {
             server: Arc::new(server),
+            joins: Arc::new(joins),
             rpc: client(Purpose::Rpc),
             raft: client(Purpose::Raft),
             bulk: client(Purpose::Bulk),
         })
+    }
+
+    /// By what the dialer says it speaks.
+    pub(super) fn server(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+        let joins = hello.alpn().is_some_and(|mut offered| offered.any(|one| one == join::ALPN));
+        if joins { self.joins.clone() } else { self.server.clone() }
     }
 
     pub(super) fn client(&self, purpose: Purpose) -> Arc<ClientConfig> {
@@ -87,6 +108,23 @@ impl Tls {
             Purpose::Bulk => self.bulk.clone(),
         }
     }
+}
+
+/// Whether a node's certificate is of this CA, for this name; its dates aside.
+pub fn is_signed_by(chain_pem: &str, ca_pem: &str, own: &str) -> bool {
+    let check = || {
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(ca_pem, "the CA's certificate")? {
+            roots.add(certificate).map_err(|e| bad("the CA's certificate", e))?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|e| bad("the CA's certificate", e))?;
+        let chain = certificates(chain_pem, "the node's certificate")?;
+        check_own(&chain, own, verifier.as_ref())
+    };
+    check().is_ok()
 }
 
 /// The one DNS name in the certificate that the other side showed.

@@ -8,6 +8,9 @@
 //!   raft/        the log and the state machine
 //!   staged/      large transactions that entries of the log name
 //!   dbs/         the databases
+//!   members      who the members are, as the log said last: JSON
+//!   newcomer     the number that this node was just given, until it first starts: JSON
+//!   removed      why this node is no member any more: JSON
 //!   aside/       what another history would have overwritten (nothing-discarded)
 //! ```
 
@@ -18,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, flock};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::core::Boot;
@@ -27,7 +31,10 @@ use crate::store::durable;
 const FORMAT: u32 = 1;
 
 /// The parts of the folder that belong to one history.
-const HISTORY: [&str; 5] = ["identity", "boot", "raft", "staged", "dbs"];
+const HISTORY: [&str; 6] = ["identity", "boot", "raft", "staged", "dbs", "members"];
+
+const NEWCOMER: &str = "newcomer";
+const REMOVED: &str = "removed";
 
 #[derive(Debug, thiserror::Error)]
 pub enum DataFolderError {
@@ -35,10 +42,18 @@ pub enum DataFolderError {
     Io { what: &'static str, path: PathBuf, source: io::Error },
     #[error("{0} is in use by another litefs-py node; stop it first")]
     InUse(PathBuf),
-    #[error(
-        "{path} cannot be read as a node's identity ({reason}); restore it or move the folder away"
-    )]
+    #[error("{path} cannot be read ({reason}); restore it or move the folder away")]
     Identity { path: PathBuf, reason: String },
+    #[error(
+        "{path} holds nothing of node {node} of the cluster {cluster:?}: look at data_dir, node.id and \
+         cluster in the configuration"
+    )]
+    NotThisNodes { path: PathBuf, cluster: String, node: u64 },
+    #[error(
+        "this node was removed from the cluster ({why}); what it held is kept in {kept}. To come back: \
+         litefs-py join, with a new token"
+    )]
+    Removed { why: String, kept: String },
     #[error("{path} is of format {found}; this version knows format {FORMAT}: upgrade the node")]
     Newer { path: PathBuf, found: u32 },
 }
@@ -51,10 +66,22 @@ struct Identity {
     node: u64,
 }
 
+/// Why a node is no member any more.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Removal {
+    why: String,
+    /// Where its history is kept.
+    kept: String,
+    /// Seconds since 1970.
+    at: u64,
+}
+
 /// An opened data folder. Others are kept out until it is dropped.
 pub struct DataFolder {
     path: PathBuf,
     boot: Boot,
+    newcomer: bool,
+    identity: Identity,
     _lock: File,
 }
 
@@ -74,7 +101,11 @@ impl DataFolder {
         // For `holder_is_dead`. Of a length that never changes.
         let holder = format!("{:010}\n", std::process::id());
         lock.write_all_at(holder.as_bytes(), 0).map_err(failed("lock"))?;
+        if let Some(Removal { why, kept, .. }) = read_json(path, REMOVED)? {
+            return Err(DataFolderError::Removed { why, kept });
+        }
         let wanted = Identity { format: FORMAT, cluster: cluster.to_owned(), node };
+        let mut newcomer = false;
         match read_identity(path)? {
             Some(found) if found.format > FORMAT => {
                 return Err(DataFolderError::Newer { path: path.into(), found: found.format });
@@ -86,11 +117,30 @@ impl DataFolder {
             }
             None => write_identity(path, &wanted).map_err(failed("write the identity of"))?,
         }
+        if let Some(given) = read_json::<Identity>(path, NEWCOMER)? {
+            // Once: from now on it could forget.
+            newcomer = given == wanted && !path.join("raft").exists();
+            remove(path, NEWCOMER).map_err(failed("begin in"))?;
+        }
         for part in ["raft", "staged", "dbs", "aside"] {
             durable::make_folder(&path.join(part)).map_err(failed("make a part of"))?;
         }
         let boot = next_boot(path).map_err(failed("count the start in"))?;
-        Ok(Self { path: path.into(), boot, _lock: lock })
+        Ok(Self { path: path.into(), boot, newcomer, identity: wanted, _lock: lock })
+    }
+
+    /// Opens the folder of a node that is stopped, to look at it or to mend it: nothing is made that is
+    /// not there, and it must be this node's.
+    ///
+    /// # Errors
+    /// It is in use, of another node, or there is nothing in it.
+    pub fn open_stopped(path: &Path, cluster: &str, node: u64) -> Result<Self, DataFolderError> {
+        let wanted = Identity { format: FORMAT, cluster: cluster.to_owned(), node };
+        if read_identity(path)?.as_ref() != Some(&wanted) {
+            let path = path.into();
+            return Err(DataFolderError::NotThisNodes { path, cluster: cluster.to_owned(), node });
+        }
+        Self::open(path, cluster, node)
     }
 
     /// Whether the process that keeps the folder in use was killed, and does not come to its end.
@@ -99,6 +149,47 @@ impl DataFolder {
         let Ok(holder) = holder.trim().parse::<u32>() else { return false };
         let stat = fs::read_to_string(format!("/proc/{holder}/stat")).unwrap_or_default();
         is_exiting(&stat)
+    }
+
+    /// Prepares a folder for a node that was just given its number, and for no other: when it first
+    /// starts, there is nothing that it could have forgotten. What a removed node left there stays aside.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn prepare(path: &Path, cluster: &str, node: u64) -> Result<(), DataFolderError> {
+        let failed = |what| move |source| DataFolderError::Io { what, path: path.into(), source };
+        durable::make_folder(path).map_err(failed("make"))?;
+        let given = Identity { format: FORMAT, cluster: cluster.to_owned(), node };
+        let bytes =
+            serde_json::to_vec(&given).map_err(io::Error::from).map_err(failed("prepare"))?;
+        durable::write(&path.join(NEWCOMER), &bytes).map_err(failed("prepare"))?;
+        remove(path, REMOVED).map_err(failed("prepare"))
+    }
+
+    /// Whether this is the first start of a node that was given a number of its own.
+    pub fn is_newcomer(&self) -> bool {
+        self.newcomer
+    }
+
+    /// The node was removed from its cluster: sets its history aside (nothing-discarded), and keeps a
+    /// later start from beginning anew by itself. Returns where the history is.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn leave(self, why: &str) -> Result<PathBuf, DataFolderError> {
+        let path = &self.path;
+        let failed = |what| move |source| DataFolderError::Io { what, path: path.clone(), source };
+        let aside = aside_of(path, &self.identity).map_err(failed("set aside"))?;
+        let kept = aside.display().to_string();
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let removal = Removal { why: why.to_owned(), kept, at };
+        // First: half of a history set aside must not be begun with again.
+        let bytes = serde_json::to_vec(&removal).map_err(io::Error::from);
+        let bytes = bytes.map_err(failed("leave"))?;
+        durable::write(&path.join(REMOVED), &bytes).map_err(failed("leave"))?;
+        move_history(path, &aside).map_err(failed("set aside"))?;
+        tracing::warn!(kept = %aside.display(), why, "this node's data is set aside");
+        Ok(aside)
     }
 
     /// Which life of the node this is (Rule 5): never the same twice.
@@ -124,8 +215,19 @@ fn is_exiting(stat: &str) -> bool {
     flags.is_some_and(|flags| flags & PF_EXITING != 0)
 }
 
+fn remove(path: &Path, name: &str) -> io::Result<()> {
+    match fs::remove_file(path.join(name)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => durable::sync_folder(path),
+    }
+}
+
 fn read_identity(path: &Path) -> Result<Option<Identity>, DataFolderError> {
-    let file = path.join("identity");
+    read_json(path, "identity")
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path, name: &str) -> Result<Option<T>, DataFolderError> {
+    let file = path.join(name);
     match fs::read(&file) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
@@ -158,17 +260,25 @@ fn unfinished(path: &Path, found: &Identity) -> io::Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// Moves another node's history out of the way, into a folder named after it and the hour.
-fn set_aside(path: &Path, found: &Identity) -> io::Result<()> {
+/// A folder for a node's history, named after it and the hour.
+fn aside_of(path: &Path, found: &Identity) -> io::Result<PathBuf> {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let name = format!("{}-{}-{seconds}", found.cluster, found.node);
     let aside = unfinished(path, found)?.unwrap_or_else(|| path.join("aside").join(name));
     durable::make_folder(&aside)?;
+    Ok(aside)
+}
+
+fn move_history(path: &Path, aside: &Path) -> io::Result<()> {
     // The identity goes last: until then the folder is still the other node's, also after a power
     // loss, so that each is synced before the next.
-    for part in HISTORY.iter().rev() {
-        move_part(part, path, &aside)?;
-    }
+    HISTORY.iter().rev().try_for_each(|part| move_part(part, path, aside))
+}
+
+/// Moves another node's history out of the way.
+fn set_aside(path: &Path, found: &Identity) -> io::Result<()> {
+    let aside = aside_of(path, found)?;
+    move_history(path, &aside)?;
     tracing::warn!(
         cluster = found.cluster, node = found.node, kept = %aside.display(),
         "the data folder is another node's; set aside, and begun anew"

@@ -1,12 +1,13 @@
 //! The embedded engine, as the API and the command line see it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Parts;
 use super::group::NodeGroup;
+use super::membership::Membership;
+use super::roster::Named;
 use super::service::{CHECK, SWITCHOVER, check, hand_over};
 use crate::commit::{AllDatabases, Arbiter};
 use crate::core::config::Config;
@@ -15,6 +16,7 @@ use crate::core::engine::{
     MemberStatus, Metrics, Quorum, RaftRole, Role, Status, Switchover, SwitchoverError,
     Unavailable,
 };
+use crate::core::members::{NotDone, Told, Wish};
 use crate::core::{DatabaseName, NodeId};
 use crate::mesh::{Mesh, PeerEventKind};
 use crate::raft::RaftNode;
@@ -27,7 +29,7 @@ pub struct EmbeddedEngine {
     cluster: String,
     id: NodeId,
     name: String,
-    names: BTreeMap<NodeId, (String, String)>,
+    membership: Arc<Membership>,
     started: Instant,
     databases: Arc<AllDatabases>,
     arbiter: Arc<Arbiter>,
@@ -40,17 +42,13 @@ pub struct EmbeddedEngine {
 
 impl EmbeddedEngine {
     pub(super) fn new(config: &Config, parts: &Parts) -> Arc<Self> {
-        let names = config
-            .members
-            .iter()
-            .map(|member| (NodeId(member.id), (member.name.clone(), member.address.clone())));
         let leader_changes = Arc::new(AtomicU64::new(0));
         tokio::spawn(count_leaders(Arc::clone(&parts.raft), Arc::clone(&leader_changes)));
         Arc::new(Self {
             cluster: config.cluster.clone(),
             id: NodeId(config.node.id),
             name: config.node.name.clone(),
-            names: names.collect(),
+            membership: Arc::clone(&parts.membership),
             started: Instant::now(),
             databases: Arc::clone(&parts.databases),
             arbiter: Arc::clone(&parts.arbiter),
@@ -68,11 +66,11 @@ impl EmbeddedEngine {
     }
 
     fn name_of(&self, id: NodeId) -> String {
-        self.names.get(&id).map_or_else(|| id.to_string(), |(name, _)| name.clone())
+        self.membership.roster.now().name_of(id)
     }
 
     fn by_name(&self, name: &str) -> Option<NodeId> {
-        self.names.iter().find(|(_, (known, _))| known == name).map(|(id, _)| *id)
+        self.membership.roster.now().by_name(name)
     }
 
     /// The leader hands over; anybody may ask it to.
@@ -104,16 +102,23 @@ impl EmbeddedEngine {
 
     fn members(&self, leader: Option<NodeId>) -> Vec<MemberStatus> {
         let raft = self.raft.status();
-        self.names
+        let known = self.membership.roster.now();
+        let role = |id: &NodeId| match leader {
+            Some(leader) if leader == *id => MemberRole::Leader,
+            _ if known.voters.contains(id) => MemberRole::Voter,
+            _ => MemberRole::Learner,
+        };
+        known
+            .members
             .iter()
-            .map(|(id, (name, address))| {
+            .map(|(id, Named { name, address })| {
                 let progress = raft.peers.get(id);
                 let matched = progress.and_then(|progress| progress.matched);
                 MemberStatus {
                     id: *id,
                     name: name.clone(),
                     address: address.clone(),
-                    role: if leader == Some(*id) { MemberRole::Leader } else { MemberRole::Voter },
+                    role: role(id),
                     reachable: *id == self.id
                         || self.mesh.peer_state(*id) == Some(PeerEventKind::Up),
                     matched: matched.map(|entry| entry.index),
@@ -246,6 +251,8 @@ impl Engine for EmbeddedEngine {
             snapshots_sent: of(&counters.snapshots_sent),
             snapshots_received: of(&counters.snapshots_received),
             set_aside: of(&counters.set_aside),
+            rotten: of(&counters.rotten),
+            mended: of(&counters.mended),
             log_bytes: raft.log_bytes,
         }
     }
@@ -304,11 +311,16 @@ impl Engine for EmbeddedEngine {
         })
     }
 
+    fn administer(&self, wish: Wish, timeout: Duration) -> Later<'_, Result<Told, NotDone>> {
+        Box::pin(self.membership.ask(wish, timeout))
+    }
+
     fn check(&self, database: DatabaseName, timeout: Duration) -> Later<'_, CheckedDatabase> {
         Box::pin(async move {
-            let copies = self.names.iter().map(async |(id, (name, _))| {
+            let known = self.membership.roster.now();
+            let copies = known.members.iter().map(async |(id, Named { name, .. })| {
                 let copy = if *id == self.id {
-                    let read = check(Arc::clone(&self.databases), database.clone(), timeout / 2);
+                    let read = check(&self.membership, database.clone(), timeout / 2);
                     let late = |_| Copy::Unread { why: format!("not read within {timeout:?}") };
                     tokio::time::timeout(timeout, read).await.unwrap_or_else(late)
                 } else {

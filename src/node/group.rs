@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
+use super::roster::Roster;
 use crate::cluster::Command;
 use crate::commit::peers::{Group, Leadership};
 use crate::commit::{METHOD, lock};
@@ -24,7 +25,7 @@ const IN_TOUCH: Duration = Duration::from_millis(300);
 /// The write path is there before Raft is, which replays its log into it: until then nobody leads.
 pub struct NodeGroup {
     me: NodeId,
-    others: Vec<NodeId>,
+    roster: Arc<Roster>,
     mesh: Mesh,
     raft: OnceLock<Arc<RaftNode>>,
     leadership: watch::Sender<Leadership>,
@@ -36,13 +37,13 @@ pub struct NodeGroup {
 impl NodeGroup {
     pub fn new(
         me: NodeId,
-        others: Vec<NodeId>,
+        roster: Arc<Roster>,
         mesh: Mesh,
         staged: Arc<dyn StagedFiles>,
     ) -> Arc<Self> {
         Arc::new(Self {
             me,
-            others,
+            roster,
             mesh,
             raft: OnceLock::new(),
             leadership: watch::Sender::new(Leadership::default()),
@@ -123,7 +124,7 @@ impl Group for NodeGroup {
     }
 
     fn others(&self) -> Vec<NodeId> {
-        self.others.clone()
+        self.roster.others(self.me)
     }
 
     fn reaches(&self, node: NodeId) -> bool {

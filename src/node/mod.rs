@@ -8,13 +8,20 @@
 //! May know: everything below. Decides nothing about data.
 
 mod accounts;
+mod admission;
+mod caretaker;
+mod certificates;
 mod data_folder;
 mod engine;
 mod group;
+mod membership;
+mod recovery;
+mod roster;
+mod scrub;
 mod service;
+mod steps;
 mod watch;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -27,15 +34,19 @@ use crate::commit::peers::SharedGroup;
 use crate::commit::{AllDatabases, Arbiter, Database, Fetching, Holder, Service, Settings, Shared};
 use crate::core::config::{Config, Immutable, JournalPolicy, Passthrough};
 use crate::core::{NodeId, SystemClock};
-use crate::mesh::{Identity, Mesh, MeshConfig, Peer};
+use crate::mesh::{Mesh, MeshConfig, Peer};
 pub use crate::mount::end_by_force;
 use crate::mount::{Mount, MountConfig};
-use crate::raft::{Compaction, Member, RaftConfig, RaftNode, StagedFiles, StagedFolder};
+use crate::raft::{Compaction, RaftConfig, RaftNode, StagedFiles, StagedFolder};
 use crate::store::Store;
 
+use certificates::Certificates;
 pub use data_folder::{DataFolder, DataFolderError};
 use engine::EmbeddedEngine;
 use group::NodeGroup;
+use membership::Membership;
+pub use recovery::{Recovered, recover};
+use roster::Roster;
 
 /// What a node does not survive. Each says what failed and on what.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +71,11 @@ pub enum NodeError {
     Io { what: &'static str, source: std::io::Error },
     #[error("the mount {0} was taken away from outside; the node stops rather than serve nobody")]
     MountEnded(String),
+    #[error(
+        "this node was removed from the cluster ({why}); what it held is kept in {kept}. To come back: \
+         litefs-py join, with a new token"
+    )]
+    Removed { why: String, kept: String },
     #[error("{0}")]
     Stopped(String),
     #[error("a part of the node has failed; its log says which")]
@@ -92,6 +108,8 @@ impl NodeError {
             | NodeError::Mesh(MeshError::PortInUse { .. } | MeshError::Listen { .. })
             | NodeError::Api(_) => Blame::Unavailable,
             NodeError::Files(_)
+            | NodeError::Removed { .. }
+            | NodeError::DataFolder(data_folder::DataFolderError::Removed { .. })
             | NodeError::Account(_)
             | NodeError::Mesh(_)
             | NodeError::Mount(
@@ -128,6 +146,7 @@ struct Parts {
     arbiter: Arc<Arbiter>,
     raft: Arc<RaftNode>,
     mesh: Mesh,
+    membership: Arc<Membership>,
     listening: crate::mesh::Listening,
     /// What ended Raft, once something did.
     failed: Receiver<Option<String>>,
@@ -156,11 +175,13 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     let serving = api::serve(Arc::clone(&engine) as _, options).await?;
     watch::systemd_ready(&engine);
     let mut ended = mount.ended();
+    let removed = parts.membership.removed.subscribe();
     let outcome = tokio::select! {
         () = stop.wait() => Ok(()),
         () = until_true(&mut ended) => {
             Err(NodeError::MountEnded(config.mount.path.display().to_string()))
         }
+        why = until_some(removed) => Err(NodeError::Removed { why, kept: String::new() }),
         why = until_some(parts.failed.clone()) => {
             // Rule 7: nothing is tidied up after the disk failed; the next start recovers.
             return Err(NodeError::Stopped(why));
@@ -180,7 +201,11 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     for database in parts.databases.all() {
         database.everybody_left();
     }
-    shut_down(parts).await;
+    let folder = shut_down(parts).await;
+    if let Err(NodeError::Removed { why, .. }) = outcome {
+        let kept = folder.leave(&why)?.display().to_string();
+        return Err(NodeError::Removed { why, kept });
+    }
     outcome.and(unmounted.map_err(NodeError::from))
 }
 
@@ -191,11 +216,12 @@ async fn start(config: &Config) -> Result<Parts, NodeError> {
     for (aside, why) in &recovered.set_aside {
         tracing::error!(kept = %aside.folder.display(), %why, "a database was set aside");
     }
-    let mesh = make_mesh(config)?;
+    let roster = Arc::new(Roster::open(config, folder.part("members")));
+    let certificates = Arc::new(Certificates::read(config)?);
+    let mesh = make_mesh(config, &roster, &certificates)?;
     let staged = StagedFolder::open(&folder.part("staged")).map_err(io("open the staged files"))?;
     let staged: Arc<dyn StagedFiles> = Arc::new(staged);
-    let others = config.members.iter().map(|member| NodeId(member.id)).filter(|id| *id != me);
-    let group = NodeGroup::new(me, others.collect(), mesh.clone(), Arc::clone(&staged));
+    let group = NodeGroup::new(me, Arc::clone(&roster), mesh.clone(), Arc::clone(&staged));
     let shared_group: SharedGroup = group.clone();
     let runtime = Handle::current();
     let shared = Shared::new(
@@ -205,9 +231,9 @@ async fn start(config: &Config) -> Result<Parts, NodeError> {
         settings(config),
         folder.part("staged"),
     );
-    let names: BTreeMap<NodeId, String> =
-        config.members.iter().map(|member| (NodeId(member.id), member.name.clone())).collect();
-    let databases = AllDatabases::new(Arc::clone(&shared), store, names);
+    let named = Arc::clone(&roster);
+    let names = move |id| named.now().members.get(&id).map(|member| member.name.clone());
+    let databases = AllDatabases::new(Arc::clone(&shared), store, Box::new(names));
     for found in recovered.databases {
         let (name, incarnation) = (found.name().clone(), found.incarnation());
         let visible = found.applied().index;
@@ -223,21 +249,36 @@ async fn start(config: &Config) -> Result<Parts, NodeError> {
     shared.set_arbiter(&arbiter);
 
     let (fatal, failed) = watch_channel(None);
-    let raft_config = raft_config(config, &folder, fatal);
+    let raft_config = raft_config(config, &folder, &roster, fatal);
     let replica = Arc::clone(&databases) as _;
     let raft = Arc::new(RaftNode::start(raft_config, mesh.clone(), replica, staged).await?);
     group.follow(Arc::clone(&raft));
+    let membership = Arc::new(Membership {
+        me,
+        cluster: config.cluster.clone(),
+        mesh: mesh.clone(),
+        raft: Arc::clone(&raft),
+        roster,
+        certificates,
+        databases: Arc::clone(&databases),
+        arbiter: Arc::clone(&arbiter),
+        busy: tokio::sync::Mutex::default(),
+        removed: Sender::default(),
+    });
     let service = Service {
         group: shared_group,
         arbiter: Arc::clone(&arbiter),
         databases: Arc::clone(&databases),
         fetching: Fetching::default(),
     };
-    let handlers = service::handlers(&raft, service);
+    tokio::spawn(caretaker::follow_members(Arc::clone(&membership)));
+    let handlers = service::handlers(&raft, service, &membership);
     let listening = mesh.listen_on(&config.mesh.listen.to_string(), handlers).await?;
     tokio::spawn(Arc::clone(&arbiter).run());
     tokio::spawn(watch::peers(mesh.clone(), Arc::clone(&raft), Arc::clone(&arbiter)));
-    Ok(Parts { folder, group, databases, arbiter, raft, mesh, listening, failed })
+    tokio::spawn(caretaker::take_care(Arc::clone(&membership)));
+    tokio::spawn(scrub::on_schedule(Arc::clone(&membership), config.scrub_interval));
+    Ok(Parts { folder, group, databases, arbiter, raft, mesh, membership, listening, failed })
 }
 
 /// Opens the data folder. Without passthrough a daemon that was killed cannot end: the kernel waits for
@@ -263,25 +304,23 @@ async fn open_folder(config: &Config, me: NodeId) -> Result<DataFolder, NodeErro
     }
 }
 
-fn make_mesh(config: &Config) -> Result<Mesh, NodeError> {
-    let tls = &config.mesh.tls;
-    let identity = Identity { chain_pem: read(&tls.cert)?, key_pem: read(&tls.key)? };
-    let ca_pem = read(&tls.ca)?;
-    let peers: Vec<Peer> = config
-        .members
-        .iter()
-        .map(|member| Peer {
-            id: NodeId(member.id),
-            name: member.name.clone(),
-            address: member.address.clone(),
-        })
-        .collect();
+fn make_mesh(
+    config: &Config,
+    roster: &Roster,
+    certificates: &Certificates,
+) -> Result<Mesh, NodeError> {
     let me = Peer {
         id: NodeId(config.node.id),
         name: config.node.name.clone(),
         address: config.mesh.listen.to_string(),
     };
-    Ok(Mesh::new(MeshConfig { cluster: config.cluster.clone(), me, peers, identity, ca_pem })?)
+    Ok(Mesh::new(MeshConfig {
+        cluster: config.cluster.clone(),
+        me,
+        peers: roster.now().peers(),
+        identity: certificates.identity(),
+        ca_pem: certificates.ca_pem(),
+    })?)
 }
 
 /// A file of the TLS settings that cannot be read.
@@ -309,24 +348,26 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn raft_config(config: &Config, folder: &DataFolder, fatal: Sender<Option<String>>) -> RaftConfig {
-    let members = config.members.iter().map(|member| {
-        let (name, address) = (member.name.clone(), member.address.clone());
-        (NodeId(member.id), Member { name, address })
-    });
-    let peers = config.members.iter().filter(|member| member.id != config.node.id);
+fn raft_config(
+    config: &Config,
+    folder: &DataFolder,
+    roster: &Roster,
+    fatal: Sender<Option<String>>,
+) -> RaftConfig {
+    let me = NodeId(config.node.id);
     let after = config.raft.log_purge_bytes;
     RaftConfig {
         heartbeat: config.raft.heartbeat,
         election: (config.raft.election_timeout_min, config.raft.election_timeout_max),
         compaction: Compaction { after, keep: after / 4, most: after.saturating_mul(8) },
-        bootstrap: config.bootstrap.then(|| members.collect()),
-        peers: peers.map(|member| NodeId(member.id)).collect(),
+        bootstrap: config.bootstrap.then(|| roster.now().as_members()),
+        peers: roster.others(me),
+        newcomer: folder.is_newcomer(),
         on_fatal: Arc::new(move |why| {
             tracing::error!(why, "Raft has failed; the node stops, to recover from the log");
             fatal.send_replace(Some(why));
         }),
-        ..RaftConfig::new(NodeId(config.node.id), folder.part("raft"))
+        ..RaftConfig::new(me, folder.part("raft"))
     }
 }
 
@@ -372,7 +413,8 @@ async fn hand_over(parts: &Parts) {
     }
 }
 
-async fn shut_down(parts: Parts) {
+/// Returns the data folder, which is nobody's any more but this process's.
+async fn shut_down(parts: Parts) -> DataFolder {
     let Parts { databases, raft, listening, mesh, group, arbiter, folder, .. } = parts;
     let up_to = *databases.applied().borrow();
     let durable = blocking(move || {
@@ -386,7 +428,8 @@ async fn shut_down(parts: Parts) {
     }
     raft.stop().await;
     listening.stop().await;
-    drop((mesh, group, arbiter, folder));
+    drop((mesh, group, arbiter));
+    folder
 }
 
 /// Work that may wait for disks, off the threads that serve.

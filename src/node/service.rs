@@ -6,10 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use crate::commit::{AllDatabases, METHOD, Service};
+use super::membership::Membership;
+use super::scrub;
+use crate::commit::{METHOD, Service};
 use crate::core::engine::Copy;
 use crate::core::{DatabaseName, NodeId};
-use crate::mesh::{Handlers, RpcHandler};
+use crate::mesh::{Handlers, JoinAnswer, JoinHandler, JoinRequest, RpcHandler};
 use crate::raft::{RaftError, RaftHandlers, RaftNode};
 
 /// The method number of "hand leadership over": which node to, if any is wished for.
@@ -18,11 +20,29 @@ pub const SWITCHOVER: u8 = 65;
 /// The method number of "read this database, and say what you have": its name, and milliseconds.
 pub const CHECK: u8 = 66;
 
+/// "Change the members": a wish and milliseconds, JSON.
+pub const ADMINISTER: u8 = 67;
+
+/// "What do you show and trust?"
+pub const IDENTITY: u8 = 68;
+
+/// "You are no member any more."
+pub const LEAVE: u8 = 69;
+
+/// "Sign this request, my certificate runs out."
+pub const RENEW: u8 = 70;
+
+/// "A node wants to join": its request, JSON.
+pub const JOIN: u8 = 71;
+
+/// "Give me this page, mine is rotten": JSON.
+pub const PAGE: u8 = 72;
+
 struct Calls {
     raft: RaftHandlers,
-    databases: Arc<AllDatabases>,
     writes: Service,
     node: Arc<RaftNode>,
+    membership: Arc<Membership>,
 }
 
 impl RpcHandler for Calls {
@@ -44,34 +64,85 @@ impl RpcHandler for Calls {
             Box::pin(async move {
                 let (name, patience): (DatabaseName, u64) =
                     postcard::from_bytes(&request).map_err(|error| error.to_string())?;
-                let copy =
-                    check(Arc::clone(&self.databases), name, Duration::from_millis(patience)).await;
+                let patience = Duration::from_millis(patience);
+                let copy = check(&self.membership, name, patience).await;
                 serde_json::to_vec(&copy).map(Bytes::from).map_err(|error| error.to_string())
             })
+        } else if (ADMINISTER..=PAGE).contains(&method) {
+            Box::pin(self.about_members(from, method, request))
         } else {
             self.raft.call(from, method, request)
         }
     }
 }
 
-pub fn handlers(raft: &Arc<RaftNode>, writes: Service) -> Handlers {
+impl Calls {
+    async fn about_members(
+        &self,
+        from: NodeId,
+        method: u8,
+        request: Bytes,
+    ) -> Result<Bytes, String> {
+        let json = |value: serde_json::Result<Vec<u8>>| {
+            value.map(Bytes::from).map_err(|error| error.to_string())
+        };
+        match method {
+            ADMINISTER => self.membership.answer(&request).await,
+            IDENTITY => json(serde_json::to_vec(&self.membership.certificates.shown())),
+            PAGE => scrub::give(&self.membership, &request).await,
+            LEAVE => {
+                let by = self.membership.roster.now().name_of(from);
+                let why = format!("{by} says that it was removed");
+                self.membership.removed.send_replace(Some(why));
+                Ok(Bytes::new())
+            }
+            RENEW => {
+                let request = std::str::from_utf8(&request).map_err(|error| error.to_string())?;
+                self.membership.renew(from, request).map(Bytes::from)
+            }
+            _ => {
+                let request = serde_json::from_slice(&request).map_err(|e| e.to_string())?;
+                json(serde_json::to_vec(&self.membership.admit(request).await))
+            }
+        }
+    }
+}
+
+/// Those who want to become members.
+struct Joins(Arc<Membership>);
+
+impl JoinHandler for Joins {
+    fn join(&self, request: JoinRequest) -> BoxFuture<'_, JoinAnswer> {
+        Box::pin(self.0.join(request))
+    }
+}
+
+pub fn handlers(raft: &Arc<RaftNode>, writes: Service, membership: &Arc<Membership>) -> Handlers {
     let parts = raft.handlers();
     Handlers {
         raft: parts.raft(),
         bulk: parts.bulk(),
+        joins: Arc::new(Joins(Arc::clone(membership))),
         rpc: Arc::new(Calls {
             raft: parts,
-            databases: Arc::clone(&writes.databases),
             writes,
             node: Arc::clone(raft),
+            membership: Arc::clone(membership),
         }),
     }
 }
 
-/// Reads this node's copy of a database.
-pub async fn check(databases: Arc<AllDatabases>, name: DatabaseName, patience: Duration) -> Copy {
-    let read = tokio::task::spawn_blocking(move || databases.check(&name, patience)).await;
-    read.unwrap_or_else(|error| Copy::Unread { why: error.to_string() })
+/// Reads this node's copy of a database. What is rotten is mended right after, so that the next reading
+/// finds it sound.
+pub async fn check(membership: &Arc<Membership>, name: DatabaseName, patience: Duration) -> Copy {
+    let (databases, read) = (Arc::clone(&membership.databases), name.clone());
+    let read = tokio::task::spawn_blocking(move || databases.check(&read, patience)).await;
+    let copy = read.unwrap_or_else(|error| Copy::Unread { why: error.to_string() });
+    if matches!(copy, Copy::Damaged { .. }) {
+        let membership = Arc::clone(membership);
+        tokio::spawn(async move { scrub::scrub(&membership, name, Duration::ZERO).await });
+    }
+    copy
 }
 
 /// Hands leadership over, on the leader: to the named node, or to the one that is furthest.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use openraft::raft::AppendEntriesRequest;
 use tokio::time::Instant;
 
-use super::types::{Entry, Payload, Types};
+use super::types::{Entry, Payload, Proposal, Types};
 
 /// Entries that follow one another within this are in quick succession.
 const QUICK: Duration = Duration::from_millis(2);
@@ -82,14 +82,14 @@ fn committed(request: &Request) -> u64 {
 
 fn proposer(entry: &Entry) -> Option<u64> {
     match &entry.payload {
-        Payload::Normal(proposal) => Some(proposal.0.id().node.0),
-        Payload::Blank | Payload::Membership(_) => None,
+        Payload::Normal(Proposal::Command(command)) => Some(command.id().node.0),
+        Payload::Normal(Proposal::Change(_)) | Payload::Blank | Payload::Membership(_) => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::types::{Proposal, Vote, log_id};
+    use super::super::types::{Vote, log_id};
     use super::*;
     use crate::cluster::Command;
     use crate::core::{Boot, EntryId, NodeId, TransactionId};
@@ -102,7 +102,7 @@ mod tests {
     fn request(entry: Option<(u64, u64)>, committed: u64) -> Request {
         let entries = entry.map(|(index, node)| {
             let id = TransactionId { node: NodeId(node), boot: Boot(1), sequence: index };
-            let payload = Payload::Normal(Proposal(Command::Abandon { id }));
+            let payload = Payload::Normal(Proposal::Command(Command::Abandon { id }));
             Entry { log_id: log_id(self::id(index)), payload }
         });
         Request {

@@ -16,7 +16,7 @@ use super::wire::{
     WireTransferred, WireVote, WireVoteRequest, WireVoteResponse, decode, decode_body, encode,
     encode_body,
 };
-use crate::cluster::{Command, State};
+use crate::cluster::{Change, Command, State};
 use crate::core::{Boot, DatabaseName, EntryId, Incarnation, NodeId, TransactionId};
 
 /// Read, written and read again it is the same: what these types cannot say themselves, their
@@ -80,8 +80,9 @@ fn membership() -> WireMembership {
 /// An entry of each kind, by its index.
 pub(super) fn entry(index: u64) -> WireEntry {
     let id = TransactionId { node: NodeId(1), boot: Boot(2), sequence: index };
-    let payload = match index % 3 {
+    let payload = match index % 4 {
         0 => WirePayload::Blank,
+        3 => WirePayload::Change(Change::RevokeToken { id: "ab".into() }),
         1 => WirePayload::Command(Command::Abandon { id }),
         _ => WirePayload::Membership(membership()),
     };

@@ -90,10 +90,11 @@ pub(super) struct Joining {
 }
 
 impl Joining {
-    /// Before the log is opened. A folder without anything in it is marked, unless the node is alone.
-    pub fn open(folder: &Path, empty: bool, alone: bool) -> io::Result<Self> {
+    /// Before the log is opened. A folder without anything in it is marked, unless the node is alone, or
+    /// is known to be a new one.
+    pub fn open(folder: &Path, empty: bool, nothing_to_forget: bool) -> io::Result<Self> {
         let mark = folder.join(MARK);
-        if empty && !alone {
+        if empty && !nothing_to_forget {
             File::create(&mark)?.sync_all()?;
             File::open(folder)?.sync_all()?;
         }

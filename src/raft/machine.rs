@@ -16,7 +16,8 @@ use super::replica::{Applied, Replica};
 use super::snapshot::SnapshotData;
 use super::state_file::StateFile;
 use super::types::{
-    Entry, LogId, Payload, SnapshotMeta, StoredMembership, Types, entry_id, log_id,
+    Answer, Entry, LogId, Payload, Proposal, SnapshotMeta, StoredMembership, Types, entry_id,
+    log_id,
 };
 use super::wire::WireMeta;
 use crate::cluster::State;
@@ -118,12 +119,13 @@ pub(super) struct Machine(pub Arc<Shared>);
 
 impl Machine {
     /// Applies one entry.
-    async fn entry(&self, entry: Entry) -> io::Result<()> {
+    async fn entry(&self, entry: Entry) -> io::Result<Answer> {
         let id = entry_id(&entry.log_id);
         // Rule 10: openraft applies what a majority flushed; here it has to be this node too.
         if self.0.waits_for_log {
             self.0.log.wait_flushed(id.index).await?;
         }
+        let mut answer = Answer::default();
         let (command, effect) = {
             let mut now = self.0.lock();
             let state = Arc::make_mut(&mut now.state);
@@ -137,9 +139,13 @@ impl Machine {
                     now.membership = StoredMembership::new(Some(entry.log_id), membership);
                     (None, None)
                 }
-                Payload::Normal(proposal) => {
-                    let effect = state.apply(id, &proposal.0);
-                    (Some(proposal.0), Some(effect))
+                Payload::Normal(Proposal::Command(command)) => {
+                    let effect = state.apply(id, &command);
+                    (Some(command), Some(effect))
+                }
+                Payload::Normal(Proposal::Change(change)) => {
+                    answer = Answer(state.change(id, &change).err());
+                    (None, None)
                 }
             };
             now.applied = Some(entry.log_id);
@@ -147,7 +153,7 @@ impl Machine {
         };
         self.0.replica.applied(Applied { entry: id, command, effect });
         self.0.applied.send_replace(Some(id));
-        Ok(())
+        Ok(answer)
     }
 }
 
@@ -165,9 +171,9 @@ impl RaftStateMachine<Types> for Machine {
         Strm: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
     {
         while let Some((entry, responder)) = entries.try_next().await? {
-            self.entry(entry).await?;
+            let answer = self.entry(entry).await?;
             if let Some(responder) = responder {
-                responder.send(());
+                responder.send(answer);
             }
         }
         Ok(())

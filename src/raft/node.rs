@@ -1,16 +1,16 @@
 //! The node: the parts put together, and what the rooms above ask of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::FutureExt;
+use openraft::ServerState;
 use openraft::errors::{ClientWriteError, InitializeError, RaftError as OpenraftError};
 use openraft::impls::ProgressResponder;
-use openraft::{ChangeMembers, ServerState};
-use tokio::sync::watch::{self as channel, Receiver};
+use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
@@ -26,7 +26,7 @@ use super::serve::{RaftHandlers, Services};
 use super::snapshot::{DatabaseHeader, Spool};
 use super::staged::{StagedFiles, StagedName};
 use super::state_file::StateFile;
-use super::status::{Leadership, RaftStatus, quorum_age, status};
+use super::status::{Leadership, Membership, RaftStatus, quorum_age, status};
 use super::types::{CommittedLeaderId, Member, Members, Proposal, Raft, entry_id};
 use super::wire::{WireEntry, WirePayload, decode, encoded_body_len};
 use super::{ProposeError, RaftError, campaign, database_stream, read_index, watch};
@@ -51,6 +51,9 @@ pub struct RaftConfig {
     /// The other members. A node that starts with nothing asks them before it takes part; without
     /// any it takes part at once.
     pub peers: Vec<NodeId>,
+    /// Its number was never given to a node before: there is nothing that it could have forgotten, so
+    /// it takes part at once.
+    pub newcomer: bool,
     pub heartbeat: Duration,
     /// Election timeout: at random between these two.
     pub election: (Duration, Duration),
@@ -69,6 +72,7 @@ impl RaftConfig {
             folder: folder.into(),
             bootstrap: None,
             peers: Vec::new(),
+            newcomer: false,
             heartbeat: Duration::from_millis(50),
             election: (Duration::from_millis(150), Duration::from_millis(300)),
             log: LogConfig::default(),
@@ -109,12 +113,12 @@ pub type Pending = futures::future::BoxFuture<'static, Result<EntryId, ProposeEr
 /// This node of the Raft group. Clones are the same node.
 #[derive(Clone)]
 pub struct RaftNode {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     id: NodeId,
-    raft: Raft,
+    pub(super) raft: Raft,
     log: Log,
     machine: Arc<machine::Shared>,
     links: Arc<dyn Links>,
@@ -122,6 +126,7 @@ struct Inner {
     staged: Arc<dyn StagedFiles>,
     compactor: Arc<Compactor>,
     leadership: Receiver<Leadership>,
+    pub(super) membership: Receiver<Membership>,
     stopping: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -168,7 +173,8 @@ impl RaftNode {
         Spool::clean(&config.folder).map_err(folder)?;
         let (file, content) = StateFile::open(&config.folder)?;
         let empty = content.is_none() && disk.list().map_err(folder)?.is_empty();
-        let joining = Joining::open(&config.folder, empty, config.peers.is_empty());
+        let nothing_to_forget = config.peers.is_empty() || config.newcomer;
+        let joining = Joining::open(&config.folder, empty, nothing_to_forget);
         let joining = Arc::new(joining.map_err(folder)?);
         let settings = Arc::new(config.openraft(joining.is_member())?);
         let now = match content {
@@ -199,9 +205,7 @@ impl RaftNode {
             folder: config.folder.clone(),
             spools: AtomicU64::new(0),
         });
-        let begun = (Arc::clone(&replica), Arc::clone(&now.state));
-        let begins = machine::blocking(move || begun.0.begins(&begun.1)).await;
-        begins.map_err(|error| RaftError::Stopped(error.to_string()))?;
+        begin(&replica, &now).await?;
         let machine = Arc::new(machine::Shared::new(replica, file, log.clone(), now));
         let network = Network { links: Arc::clone(&links), pins: Arc::clone(&pins) };
         let raft =
@@ -239,14 +243,14 @@ impl RaftNode {
             Arc::clone(&stopping),
             Arc::clone(&config.on_fatal),
         ));
-        let (leadership, receiver) = channel::channel(Leadership::default());
-        let watcher = tokio::spawn(watch::leadership(raft.clone(), machine.applied(), leadership));
+        let (leadership, membership, watchers) = watch::start(&raft, machine.applied());
         let fatal = tokio::spawn(watch::core(
             raft.clone(),
             Arc::clone(&stopping),
             Arc::clone(&config.on_fatal),
         ));
-        tasks.extend([watcher, fatal, compacting]);
+        tasks.extend([fatal, compacting]);
+        tasks.extend(watchers);
         let inner = Inner {
             id: config.id,
             raft,
@@ -256,7 +260,8 @@ impl RaftNode {
             services,
             staged,
             compactor,
-            leadership: receiver,
+            leadership,
+            membership,
             stopping,
             tasks,
         };
@@ -318,7 +323,7 @@ impl RaftNode {
     ) -> Result<Pending, ProposeError> {
         self.may_propose(leader, &command)?;
         let (responder, receiver) = ProgressResponder::complete_only();
-        let write = self.inner.raft.write(Proposal(command)).responder(responder);
+        let write = self.inner.raft.write(Proposal::Command(command)).responder(responder);
         write.with_leader(CommittedLeaderId::new(term)).await.map_err(|error| stopped(&error))?;
         let outcome = async move {
             match receiver.await {
@@ -344,7 +349,7 @@ impl RaftNode {
         command: Command,
     ) -> Result<(), ProposeError> {
         self.may_propose(leader, &command)?;
-        let write = self.inner.raft.write(Proposal(command));
+        let write = self.inner.raft.write(Proposal::Command(command));
         write.with_leader(CommittedLeaderId::new(term)).await.map_err(|error| stopped(&error))
     }
 
@@ -434,52 +439,6 @@ impl RaftNode {
         tokio::spawn(async move { raft.trigger().reset_backoff([node.0]).await });
     }
 
-    /// Adds a node that replicates and does not vote; on the leader.
-    ///
-    /// # Errors
-    /// This node does not lead, or the members are just being changed.
-    pub async fn add_learner(&self, node: NodeId, member: Member) -> Result<(), RaftError> {
-        let nodes = BTreeMap::from([(node.0, member)]);
-        self.change(ChangeMembers::AddNodes(nodes), true).await
-    }
-
-    /// Makes these members the voters, and no others; on the leader. A voter that is none any
-    /// more goes on as a learner, or goes.
-    ///
-    /// # Errors
-    /// This node does not lead, one of them is no member, or the members are just being changed.
-    pub async fn set_voters(
-        &self,
-        voters: impl IntoIterator<Item = NodeId>,
-        keep_others: bool,
-    ) -> Result<(), RaftError> {
-        let voters: BTreeSet<u64> = voters.into_iter().map(|node| node.0).collect();
-        self.change(ChangeMembers::ReplaceAllVoters(voters), keep_others).await
-    }
-
-    /// Removes a learner; on the leader.
-    ///
-    /// # Errors
-    /// This node does not lead, the other is a voter, or the members are just being changed.
-    pub async fn remove_learner(&self, node: NodeId) -> Result<(), RaftError> {
-        self.change(ChangeMembers::RemoveNodes(BTreeSet::from([node.0])), true).await
-    }
-
-    async fn change(
-        &self,
-        change: ChangeMembers<u64, Member>,
-        retain: bool,
-    ) -> Result<(), RaftError> {
-        match self.inner.raft.change_membership(change, retain).await {
-            Ok(_) => Ok(()),
-            Err(OpenraftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
-                Err(RaftError::NotLeader)
-            }
-            Err(OpenraftError::APIError(error)) => Err(RaftError::Membership(error.to_string())),
-            Err(OpenraftError::Fatal(error)) => Err(RaftError::Stopped(error.to_string())),
-        }
-    }
-
     /// Rule 10: returns when the mark is durable that says how far the log is committed, at least
     /// up to what was applied when this was called. To be called before any of that is written
     /// into database files. Blocks, for a sync; the log's own thread does it, so that any may wait.
@@ -552,7 +511,13 @@ impl RaftNode {
     }
 }
 
-fn stopped(error: &impl std::fmt::Display) -> ProposeError {
+async fn begin(replica: &Arc<dyn Replica>, now: &Now) -> Result<(), RaftError> {
+    let (replica, state) = (Arc::clone(replica), Arc::clone(&now.state));
+    let begun = machine::blocking(move || replica.begins(&state)).await;
+    begun.map_err(|error| RaftError::Stopped(error.to_string()))
+}
+
+pub(super) fn stopped(error: &impl std::fmt::Display) -> ProposeError {
     ProposeError::Stopped(error.to_string())
 }
 

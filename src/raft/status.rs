@@ -1,6 +1,6 @@
 //! How the node stands, for people and for health checks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -28,6 +28,18 @@ pub struct Leadership {
     /// This node leads and has applied an entry of its own term: only now it knows everything
     /// that was committed before (Rule 14).
     pub first_entry_applied: bool,
+}
+
+/// The members of the group: all of them, and who votes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Membership {
+    pub members: BTreeMap<NodeId, Member>,
+    /// While they change: of both sets.
+    pub voters: BTreeSet<NodeId>,
+    /// They are being changed: two sets vote (Raft paper §6).
+    pub joint: bool,
+    /// The entry that said so; nothing has yet, if there is none.
+    pub index: Option<u64>,
 }
 
 /// How far another node's log is known to be the leader's.

@@ -6,7 +6,7 @@ use std::fmt;
 use openraft::RaftTypeConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::Command;
+use crate::cluster::{Change, Command, Refused};
 use crate::core::{EntryId, NodeId};
 
 openraft::declare_raft_types!(
@@ -16,7 +16,7 @@ openraft::declare_raft_types!(
     /// index name an entry.
     pub(super) Types:
         D = Proposal,
-        R = (),
+        R = Answer,
         NodeId = u64,
         Node = Member,
         Term = u64,
@@ -47,18 +47,27 @@ pub type Members = BTreeMap<NodeId, Member>;
 
 /// A command, as openraft carries it: it wants to print what it carries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Proposal(pub Command);
+pub(super) enum Proposal {
+    Command(Command),
+    Change(Change),
+}
 
 impl fmt::Display for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match &self.0 {
-            Command::Commit(_) => "commit",
-            Command::Delete { .. } => "delete",
-            Command::Abandon { .. } => "abandon",
+        let (what, command) = match self {
+            Proposal::Command(command @ Command::Commit(_)) => ("commit", command),
+            Proposal::Command(command @ Command::Delete { .. }) => ("delete", command),
+            Proposal::Command(command @ Command::Abandon { .. }) => ("abandon", command),
+            Proposal::Change(_) => return f.write_str("a change of the registry"),
         };
-        write!(f, "{what} {}", self.0.id())
+        write!(f, "{what} {}", command.id())
     }
 }
+
+/// What who proposed is answered: whether a change of the registry was refused. What became of a
+/// command is told to the replica, on every node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Answer(pub Option<Refused>);
 
 pub(super) fn entry_id(id: &LogId) -> EntryId {
     EntryId { term: id.leader_id.term, index: id.index }

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{RaftMetrics, ServerState};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::RaftError;
-use super::status::Leadership;
+use super::status::{Leadership, Membership};
 use super::types::{Raft, Types};
 use crate::core::{EntryId, NodeId};
 
@@ -31,8 +32,22 @@ pub(super) async fn until(
     }
 }
 
+/// Who leads and who the members are, followed from now on, and the tasks that do so.
+pub(super) fn start(
+    raft: &Raft,
+    applied: watch::Receiver<Option<EntryId>>,
+) -> (watch::Receiver<Leadership>, watch::Receiver<Membership>, [JoinHandle<()>; 2]) {
+    let (leads, leadership_of) = watch::channel(Leadership::default());
+    let (are, members) = watch::channel(Membership::default());
+    let tasks = [
+        tokio::spawn(leadership(raft.clone(), applied, leads)),
+        tokio::spawn(membership(raft.clone(), are)),
+    ];
+    (leadership_of, members, tasks)
+}
+
 /// Says who leads, whenever that changes.
-pub(super) async fn leadership(
+async fn leadership(
     raft: Raft,
     mut applied: watch::Receiver<Option<EntryId>>,
     leadership: watch::Sender<Leadership>,
@@ -63,6 +78,31 @@ pub(super) async fn leadership(
             server.changed().await.is_ok()
         };
         if !changed {
+            return;
+        }
+    }
+}
+
+/// Says who the members are, whenever that changes.
+async fn membership(raft: Raft, members: watch::Sender<Membership>) {
+    let mut server = raft.server_metrics();
+    loop {
+        let now = {
+            let server = server.borrow_and_update();
+            let membership = server.membership_config.membership();
+            Membership {
+                members: membership.nodes().map(|(id, m)| (NodeId(*id), m.clone())).collect(),
+                voters: membership.voter_ids().map(NodeId).collect(),
+                joint: membership.get_joint_config().len() > 1,
+                index: server.membership_config.log_id().as_ref().map(|id| id.index),
+            }
+        };
+        members.send_if_modified(|last| {
+            let changed = *last != now;
+            *last = now;
+            changed
+        });
+        if server.changed().await.is_err() {
             return;
         }
     }

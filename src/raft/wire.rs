@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::types::{
     Entry, LogId, Member, Membership, Payload, Proposal, StoredMembership, Vote, entry_id, log_id,
 };
-use crate::cluster::Command;
+use crate::cluster::{Change, Command};
 use crate::core::EntryId;
 
 /// The version that every message between nodes begins with.
@@ -43,6 +43,8 @@ pub(super) enum WirePayload {
     Blank,
     Command(Command),
     Membership(WireMembership),
+    /// Never before every member knows it: an older version could not read its log any more.
+    Change(Change),
 }
 
 /// Who votes: one set, or two while it changes (Raft paper §6), and everyone's address.
@@ -158,7 +160,8 @@ impl WireEntry {
     pub fn of(entry: &Entry) -> Self {
         let payload = match &entry.payload {
             Payload::Blank => WirePayload::Blank,
-            Payload::Normal(proposal) => WirePayload::Command(proposal.0.clone()),
+            Payload::Normal(Proposal::Command(command)) => WirePayload::Command(command.clone()),
+            Payload::Normal(Proposal::Change(change)) => WirePayload::Change(change.clone()),
             Payload::Membership(membership) => {
                 WirePayload::Membership(WireMembership::of(membership))
             }
@@ -169,7 +172,8 @@ impl WireEntry {
     pub fn into_entry(self) -> Result<Entry, WireError> {
         let payload = match self.payload {
             WirePayload::Blank => Payload::Blank,
-            WirePayload::Command(command) => Payload::Normal(Proposal(command)),
+            WirePayload::Command(command) => Payload::Normal(Proposal::Command(command)),
+            WirePayload::Change(change) => Payload::Normal(Proposal::Change(change)),
             WirePayload::Membership(membership) => Payload::Membership(membership.into_ours()?),
         };
         Ok(Entry { log_id: log_id(self.id), payload })

@@ -191,7 +191,7 @@ impl ChecksumTable {
         self.total = preview.position.checksum;
     }
 
-    fn get(&self, pgno: u32) -> Checksum {
+    pub(super) fn get(&self, pgno: u32) -> Checksum {
         let at = (pgno as usize).checked_sub(1);
         Checksum(at.and_then(|at| self.sums.get(at)).copied().unwrap_or(0))
     }

@@ -41,6 +41,7 @@ mod overlay;
 mod read_marks;
 mod record;
 mod rollback;
+mod scrub;
 mod shm;
 mod snapshot;
 #[cfg(test)]
@@ -53,5 +54,6 @@ pub use database::{APPLIER_SLOT, Database, FIRST_STORE_SLOT, JournalMode, Sizes}
 pub use error::StoreError;
 pub use folder::{Aside, Recovered, Store};
 pub use record::Record;
+pub use scrub::Scrubbed;
 pub use snapshot::Snapshot;
 pub use vfs::{CheckpointMode, Checkpointed};

@@ -22,7 +22,7 @@ const TRIES: u32 = 100;
 /// An LTX snapshot of the database, made while it is read. Holds its place as a reader does until
 /// it is dropped: a WAL does not begin anew meanwhile, and a rollback-journal writer waits.
 pub struct Snapshot {
-    database: Arc<Database>,
+    pub(super) database: Arc<Database>,
     /// What it is a snapshot of.
     pub position: Position,
     /// The entry that led there.
@@ -30,13 +30,13 @@ pub struct Snapshot {
     pub incarnation: Option<Incarnation>,
     /// Size of the database, in pages.
     pub pages: u32,
-    source: Source,
+    pub(super) source: Source,
     next: u32,
     encoder: Option<Encoder<Pipe>>,
     pipe: Pipe,
     ready: Vec<u8>,
     given: usize,
-    page: Vec<u8>,
+    pub(super) page: Vec<u8>,
     /// Last, so that the place is held while anything above still reads.
     _places: Vec<Place>,
 }
@@ -50,10 +50,10 @@ pub(super) struct Source {
 
 /// A lock of the daemon's, released when dropped.
 pub(super) struct Place {
-    locks: Arc<dyn DaemonLocks>,
-    slot: u64,
-    file: LockFile,
-    range: ByteRange,
+    pub locks: Arc<dyn DaemonLocks>,
+    pub slot: u64,
+    pub file: LockFile,
+    pub range: ByteRange,
 }
 
 impl Drop for Place {

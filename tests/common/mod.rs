@@ -262,7 +262,7 @@ impl Cluster {
         let staged = data.join("staged");
         let shared = Shared::new(Arc::clone(&group), runtime.clone(), Boot(1), settings, staged);
         let (store, recovered) = Store::open(&data, SystemTime::now()).unwrap();
-        let names = ids.iter().map(|id| (*id, format!("n{}", id.0))).collect();
+        let names = Box::new(|id: NodeId| Some(format!("n{}", id.0)));
         let databases = AllDatabases::new(Arc::clone(&shared), store, names);
         for found in recovered.databases {
             let (name, incarnation) = (found.name().clone(), found.incarnation());

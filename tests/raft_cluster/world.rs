@@ -11,7 +11,7 @@ use litefs_py::cluster::{Command, Commit, Payload};
 use litefs_py::core::{
     Boot, Checksum, DatabaseName, EntryId, Incarnation, NodeId, Position, TransactionId, Txid,
 };
-use litefs_py::mesh::{Ca, Handlers, Listening, Mesh, MeshConfig, Peer, PeerEventKind};
+use litefs_py::mesh::{Ca, Handlers, Listening, Mesh, MeshConfig, NoJoins, Peer, PeerEventKind};
 use litefs_py::raft::{
     Compaction, LogConfig, Member, RaftConfig, RaftNode, StagedFiles, StagedFolder,
 };
@@ -132,8 +132,12 @@ impl World {
                 .await
                 .unwrap();
         let handlers = node.handlers();
-        let handlers =
-            Handlers { raft: handlers.raft(), bulk: handlers.bulk(), rpc: Arc::new(handlers) };
+        let handlers = Handlers {
+            raft: handlers.raft(),
+            bulk: handlers.bulk(),
+            joins: Arc::new(NoJoins),
+            rpc: Arc::new(handlers),
+        };
         let mut news = mesh.peer_events();
         let listening = mesh.listen(handlers).await.unwrap();
         let told = node.clone();

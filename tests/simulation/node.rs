@@ -322,7 +322,7 @@ async fn serve(sim: &Arc<Sim>, life: Life) -> Result<(), String> {
         plan.settings,
         folder.join("staged"),
     );
-    let names = ids.iter().map(|id| (*id, format!("n{}", id.0))).collect();
+    let names = Box::new(|id: NodeId| Some(format!("n{}", id.0)));
     let databases = AllDatabases::new(Arc::clone(&shared), store, names);
     for found in recovered.databases {
         let (name, incarnation) = (found.name().clone(), found.incarnation());

@@ -223,6 +223,7 @@ fn make_node(
     config.mesh.tls.ca = tls.join("ca.crt");
     config.mesh.tls.cert = tls.join("node.crt");
     config.mesh.tls.key = tls.join("node.key");
+    config.mesh.tls.ca_key = Some(node.dir.with_file_name("ca").join("ca.key"));
     config.api.listen = node.api;
     config.api.socket = node.socket();
     config.check().map_err(|error| {

@@ -113,6 +113,22 @@ fn check_members(config: &Config, problems: &mut Problems) {
     }
 }
 
+/// Whether a node may go by this name, at this address.
+///
+/// # Errors
+/// Why not.
+pub fn check_member(name: &str, address: &str) -> Result<(), String> {
+    if !is_label(name) {
+        return Err(format!(
+            "{name:?} is no name: use lower-case letters, digits and hyphens, at most 63"
+        ));
+    }
+    if !is_address(address) {
+        return Err(format!("{address:?} is no address: write host:port or [IPv6]:port"));
+    }
+    Ok(())
+}
+
 fn is_address(address: &str) -> bool {
     let Some((host, port)) = address.rsplit_once(':') else { return false };
     let host_fits = match host.strip_prefix('[') {
@@ -141,6 +157,9 @@ fn check_paths(config: &Config, problems: &mut Problems) {
     ];
     if let Some(token) = &config.api.token_file {
         paths.push(("api.token_file", token));
+    }
+    if let Some(key) = &tls.ca_key {
+        paths.push(("mesh.tls.ca_key", key));
     }
     let mount = config.mount.path.as_path();
     problems

@@ -16,8 +16,9 @@ mod types;
 mod units;
 
 pub use accounts::number_of;
+pub use check::check_member;
 pub use manual::{example, manual, schema};
-pub use parse::{ConfigError, Problem, parse, show};
+pub use parse::{ConfigError, Problem, parse, show, show_changed};
 pub use types::{
     ApiSettings, Config, EngineKind, Immutable, JournalPolicy, LogFormat, LogLevel, LogSettings,
     Member, MeshSettings, MountSettings, NodeSettings, Passthrough, RaftSettings, TlsSettings,

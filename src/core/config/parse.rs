@@ -56,6 +56,30 @@ pub fn show(config: &Config) -> Result<String, serde_saphyr::ser::Error> {
     serde_saphyr::to_string(config)
 }
 
+/// Writes what differs from the defaults alone, and what must be there: what a person would write.
+///
+/// # Errors
+/// When a path is not UTF-8.
+pub fn show_changed(config: &Config) -> Result<String, String> {
+    let value = |config: &Config| serde_json::to_value(config).map_err(|error| error.to_string());
+    let plain = Config::new("", 0, Vec::new());
+    let mut changed = value(config)?;
+    without(&mut changed, &value(&plain)?);
+    serde_saphyr::to_string(&changed).map_err(|error| error.to_string())
+}
+
+/// Takes away what is the same in both.
+fn without(value: &mut serde_json::Value, same: &serde_json::Value) {
+    let (Some(keys), Some(others)) = (value.as_object_mut(), same.as_object()) else { return };
+    keys.retain(|key, value| {
+        let other = others.get(key);
+        if let Some(other) = other {
+            without(value, other);
+        }
+        Some(&*value) != other && value.as_object().is_none_or(|left| !left.is_empty())
+    });
+}
+
 /// The message without the place, which is told apart.
 fn explain(error: &serde_saphyr::Error) -> String {
     use serde_saphyr::Error as E;

@@ -38,6 +38,11 @@ pub struct Config {
     #[serde(default = "default_wal_warn_bytes", with = "units::size")]
     #[schemars(with = "SizeText")]
     pub wal_warn_bytes: u64,
+    /// How often the node reads all its databases, to find pages that the disk changed, and mends them with
+    /// what the other nodes have. A duration; `0s`: never.
+    #[serde(default = "default_scrub_interval", with = "units::duration")]
+    #[schemars(with = "DurationText")]
+    pub scrub_interval: Duration,
     /// Where applications find the databases.
     #[serde(default)]
     pub mount: MountSettings,
@@ -168,6 +173,15 @@ pub struct TlsSettings {
     pub cert: PathBuf,
     /// This node's private key, PEM. Readable by the node alone.
     pub key: PathBuf,
+    /// The CA's private key, PEM. A leader that finds it here gives it to the cluster, once: then nodes
+    /// can join by token, and certificates renew by themselves. The file is of no use afterwards; keep
+    /// it in a safe place, not here.
+    pub ca_key: Option<PathBuf>,
+    /// How long certificates are valid that the cluster issues; each node asks for another when less
+    /// than a third of it is left. A duration.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "DurationText")]
+    pub validity: Duration,
 }
 
 /// Health checks, metrics and administration over HTTP.
@@ -285,6 +299,10 @@ const fn default_wal_warn_bytes() -> u64 {
     256 << 20
 }
 
+const fn default_scrub_interval() -> Duration {
+    Duration::from_hours(24)
+}
+
 impl Config {
     /// A configuration with every default, for the member `id` of `members`.
     #[must_use]
@@ -299,6 +317,7 @@ impl Config {
             journal: JournalPolicy::default(),
             data_dir: default_data_dir(),
             wal_warn_bytes: default_wal_warn_bytes(),
+            scrub_interval: default_scrub_interval(),
             mount: MountSettings::default(),
             mesh: MeshSettings::default(),
             api: ApiSettings::default(),
@@ -338,6 +357,8 @@ impl Default for TlsSettings {
             ca: "/etc/litefs-py/tls/ca.crt".into(),
             cert: "/etc/litefs-py/tls/node.crt".into(),
             key: "/etc/litefs-py/tls/node.key".into(),
+            ca_key: None,
+            validity: Duration::from_hours(90 * 24),
         }
     }
 }

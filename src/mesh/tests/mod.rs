@@ -2,6 +2,7 @@
 
 mod calls;
 mod doors;
+mod join;
 mod peers;
 mod raw;
 mod streams;
@@ -128,6 +129,7 @@ impl Node {
             rpc: Arc::new(TestRpc { gate: Arc::clone(&gate), held: Arc::clone(&held) }),
             raft: Arc::new(ToTest(raft_sender)),
             bulk: Arc::new(ToTest(bulk_sender)),
+            joins: Arc::new(NoJoins),
         };
         let mesh = Mesh::new(config).expect("a mesh");
         let listening = Some(mesh.listen_on(address, handlers).await.expect("a port"));

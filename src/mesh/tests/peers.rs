@@ -62,7 +62,10 @@ async fn frozen(ca: &Ca, listener: &tokio::net::TcpListener) -> Connection {
     let tls = tls::Tls::new(&identity, ca.certificate_pem(), name).expect("good");
     let (stream, _) = listener.accept().await.expect("a client");
     let admitted = handshake::admit(stream, &tls, "test", NodeId(2), |_| Some(NodeId(1))).await;
-    admitted.expect("let in").connection
+    match admitted.expect("let in") {
+        handshake::Admitted::Member { connection, .. } => connection,
+        handshake::Admitted::Joiner(_) => panic!("no member"),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

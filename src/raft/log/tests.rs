@@ -37,7 +37,7 @@ fn command(sequence: u64, payload: Payload) -> Command {
 
 pub fn entry(term: u64, index: u64, bytes: usize) -> Entry {
     let payload = Payload::Inline(vec![index as u8; bytes].into());
-    let proposal = Proposal(command(term << 32 | index, payload));
+    let proposal = Proposal::Command(command(term << 32 | index, payload));
     Entry::new_normal(log_id(EntryId { term, index }), proposal)
 }
 
@@ -434,7 +434,10 @@ fn an_entry_is_flushed_only_with_its_staged_file() {
     let name = stage(&files, b"large").unwrap();
     let staged = |index, sha256| {
         let payload = Payload::Staged { sha256, len: 5 };
-        Entry::new_normal(log_id(EntryId { term: 1, index }), Proposal(command(index, payload)))
+        Entry::new_normal(
+            log_id(EntryId { term: 1, index }),
+            Proposal::Command(command(index, payload)),
+        )
     };
     assert!(wait(|done| log.append(vec![staged(0, name.sha256)], done)));
     assert_eq!(log.staged(), HashSet::from([name.sha256]));

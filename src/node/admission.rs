@@ -1,0 +1,140 @@
+//! New nodes at the door, and certificates that run out.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::certificates::unix_ms;
+use super::membership::{Membership, ca_of, unavailable};
+use super::service::JOIN;
+use crate::cluster::{Change, Refused, TokenState};
+use crate::core::NodeId;
+use crate::core::members::NotDone;
+use crate::mesh::{Admission, JoinAnswer, JoinRequest, secret_sha256};
+
+/// For the leader to decide about a joiner: less than the door's patience.
+const JOINING: Duration = Duration::from_secs(15);
+/// A clock that is off by more is told of, in milliseconds.
+const CLOCK_OFF: u64 = 10_000;
+
+impl Membership {
+    /// A node that wants to join came to this one's door.
+    pub async fn join(&self, request: JoinRequest) -> JoinAnswer {
+        let leader = match self.leader() {
+            Ok(leader) => leader,
+            Err(why) => return JoinAnswer::Later(why),
+        };
+        if leader == self.me {
+            return self.admit(request).await;
+        }
+        let passed_on = async {
+            let request = serde_json::to_vec(&request).map_err(|error| error.to_string())?;
+            let answer = self.mesh.call(leader, JOIN, request.into(), JOINING).await;
+            serde_json::from_slice(&answer.map_err(|error| error.to_string())?)
+                .map_err(|error| error.to_string())
+        };
+        passed_on.await.unwrap_or_else(JoinAnswer::Later)
+    }
+
+    /// The leader decides about a joiner.
+    pub async fn admit(&self, request: JoinRequest) -> JoinAnswer {
+        if !self.leads() {
+            return JoinAnswer::Later("the leader has just changed; try again".into());
+        }
+        let admitted = timeout(JOINING, self.let_in(&request)).await;
+        match admitted.unwrap_or_else(|_| Err(unavailable("not decided in time; try again"))) {
+            Ok(admission) => {
+                tracing::info!(name = request.name, node = %admission.node, "let a new node in");
+                JoinAnswer::Admitted(Box::new(admission))
+            }
+            Err(NotDone::NoLeader(why) | NotDone::Unavailable(why)) => JoinAnswer::Later(why),
+            Err(why) => {
+                tracing::warn!(name = request.name, token = request.token_id, %why, "refused a node");
+                JoinAnswer::Refused(why.to_string())
+            }
+        }
+    }
+
+    async fn let_in(&self, request: &JoinRequest) -> Result<Admission, NotDone> {
+        let _one = self.busy.lock().await;
+        let refused = |why: &dyn std::fmt::Display| NotDone::Refused(why.to_string());
+        let state = self.raft.state();
+        let token = state.registry().tokens().get(&request.token_id);
+        let token = token.ok_or_else(|| refused(&Refused::TokenUnknown))?;
+        if token.secret_sha256 != secret_sha256(&request.secret) {
+            return Err(NotDone::Refused("the token's secret is wrong".into()));
+        }
+        crate::core::config::check_member(&request.name, &request.address)
+            .map_err(NotDone::Refused)?;
+        let authority = self.authority().await?;
+        let ca = ca_of(&authority)?;
+        let validity = self.certificates.validity();
+        let (chain_pem, key_sha256) =
+            ca.sign(&request.name, &request.request_pem, validity).map_err(|e| refused(&e))?;
+        let known = self.roster.now();
+        let node = match token.state {
+            // Its answer was lost: it is told again.
+            TokenState::Used { node, key_sha256: before } if before == key_sha256 => node,
+            _ => {
+                if known.by_name(&request.name).is_some() {
+                    return Err(refused(&Refused::NameTaken));
+                }
+                let node = self.next_number(&known);
+                let change = Change::Admit {
+                    token: request.token_id.clone(),
+                    key_sha256,
+                    node,
+                    name: request.name.clone(),
+                    address: request.address.clone(),
+                    now: unix_ms() / 1000,
+                };
+                self.change(change).await?;
+                node
+            }
+        };
+        warn_of_clock(&request.name, request.unix_ms);
+        self.reconcile().await.map_err(unavailable)?;
+        let members = self.raft.membership().borrow().members.clone();
+        let members = members.into_iter().map(|(id, member)| crate::mesh::Member {
+            id,
+            name: member.name,
+            address: member.address,
+        });
+        Ok(Admission {
+            cluster: self.cluster.clone(),
+            node,
+            chain_pem,
+            ca_pem: authority.trusted_pem(),
+            members: members.collect(),
+            unix_ms: unix_ms(),
+        })
+    }
+
+    /// A member's certificate runs out: the leader signs another.
+    pub fn renew(&self, from: NodeId, request_pem: &str) -> Result<String, String> {
+        if !self.leads() {
+            return Err("this node does not lead; ask the leader".into());
+        }
+        let known = self.roster.now();
+        let member = known.members.get(&from).ok_or("you are no member")?;
+        let state = self.raft.state();
+        let authority = state.registry().authority();
+        let authority = authority.ok_or("the cluster does not hold its CA's key")?;
+        let ca = ca_of(authority).map_err(|error| error.to_string())?;
+        let signed = ca.sign(&member.name, request_pem, self.certificates.validity());
+        signed.map(|(chain, _)| chain).map_err(|error| error.to_string())
+    }
+}
+
+/// Says so if another node's clock is far from this one's.
+pub fn warn_of_clock(name: &str, theirs: u64) {
+    let off = unix_ms().abs_diff(theirs);
+    if off > CLOCK_OFF {
+        tracing::warn!(
+            node = name,
+            off_seconds = off / 1000,
+            "its clock differs from this node's; the cluster works on, but certificates and tokens \
+             have dates: set the clocks (NTP)"
+        );
+    }
+}
