@@ -26,6 +26,16 @@ pub(super) enum Door {
     Network,
 }
 
+impl Door {
+    /// By which way somebody asked for a change, in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Door::Socket => "the Unix socket",
+            Door::Loopback | Door::Network => "the HTTP API",
+        }
+    }
+}
+
 /// What a request wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wish {
@@ -83,13 +93,14 @@ impl Guard {
 /// The middleware before each group of routes.
 pub(super) async fn guard(
     State((guard, wish)): State<(Guard, Wish)>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    match guard.refuse(wish, request.headers()).await {
-        Some(refusal) => refusal,
-        None => next.run(request).await,
+    if let Some(refusal) = guard.refuse(wish, request.headers()).await {
+        return refusal;
     }
+    request.extensions_mut().insert(guard.door);
+    next.run(request).await
 }
 
 fn unauthorized(why: &str) -> Response {

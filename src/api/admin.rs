@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::{Body, to_bytes};
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::access::Door;
 use super::answer::error;
 use super::server::{BODY_MAX, BODY_TIME};
 use crate::core::DatabaseName;
@@ -74,6 +75,7 @@ struct SwitchoverBody {
 /// nobody can.
 pub(super) async fn switchover(
     State(engine): State<Arc<dyn Engine>>,
+    Extension(door): Extension<Door>,
     Query(query): Query<TimeoutQuery>,
     body: Body,
 ) -> Response {
@@ -81,7 +83,7 @@ pub(super) async fn switchover(
         Ok(asked) => asked,
         Err((code, why)) => return error(code, &why),
     };
-    match engine.switchover(body.to, timeout).await {
+    match engine.switchover(body.to, door.words(), timeout).await {
         Ok(done @ Switchover::Done { .. }) => Json(done).into_response(),
         Ok(accepted @ Switchover::Accepted { .. }) => {
             (StatusCode::ACCEPTED, Json(accepted)).into_response()

@@ -10,6 +10,7 @@ use crate::core::engine::{
     MemberRole, MemberStatus, Metrics, Quorum, RaftRole, Role, Status, Switchover, SwitchoverError,
     Unavailable,
 };
+use crate::core::history::{Cause, LeaderChange};
 use crate::core::{Checksum, DatabaseName, Incarnation, NodeId, Position, Txid};
 
 pub(crate) struct FakeEngine {
@@ -24,6 +25,8 @@ pub(crate) struct FakeEngine {
     pub begun: AtomicU32,
     /// The switchovers asked for.
     pub asked: Mutex<Vec<(Option<String>, Duration)>>,
+    /// By which way the last was.
+    pub asked_by: Mutex<Option<&'static str>>,
 }
 
 impl Default for FakeEngine {
@@ -36,6 +39,7 @@ impl Default for FakeEngine {
             takes: Mutex::default(),
             begun: AtomicU32::new(0),
             asked: Mutex::default(),
+            asked_by: Mutex::default(),
         }
     }
 }
@@ -97,6 +101,18 @@ impl Engine for FakeEngine {
         }]
     }
 
+    fn history(&self) -> Vec<LeaderChange> {
+        vec![LeaderChange {
+            term: 7,
+            leader: "n1".into(),
+            since_ms: 1_700_000_000_123,
+            before: Some("n2".into()),
+            cause: Cause::Died,
+            without_leader_ms: Some(31),
+            told_by: "n1".into(),
+        }]
+    }
+
     fn metrics(&self) -> Metrics {
         let commit_latency =
             Latency { count: 10, sum_seconds: 0.5, buckets: vec![(0.001, 4), (0.01, 5)] };
@@ -118,10 +134,12 @@ impl Engine for FakeEngine {
     fn switchover(
         &self,
         to: Option<String>,
+        asked: &'static str,
         timeout: Duration,
     ) -> Later<'_, Result<Switchover, SwitchoverError>> {
         Box::pin(async move {
             self.asked.lock().unwrap().push((to, timeout));
+            *self.asked_by.lock().unwrap() = Some(asked);
             let takes = *self.takes.lock().unwrap();
             tokio::time::sleep(takes).await;
             self.switchover.lock().unwrap().clone()

@@ -179,6 +179,7 @@ fn router(engine: &Arc<dyn Engine>, guards: &Guard) -> Router {
     let read = Router::new()
         .route("/cluster", get(data::cluster))
         .route("/databases", get(data::databases))
+        .route("/history", get(data::history))
         .route("/barrier", post(admin::barrier));
     let change = Router::new()
         .route("/switchover", post(admin::switchover))

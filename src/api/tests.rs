@@ -244,7 +244,7 @@ async fn no_open_door_on_the_network() {
             assert!(!text.contains(data), "{path} tells {data}: {text}");
         }
     }
-    for path in ["/cluster", "/databases", "/metrics"] {
+    for path in ["/cluster", "/databases", "/history", "/metrics"] {
         let answer = api.get(path).await;
         assert_eq!(answer.code, 401, "{path}");
         assert!(answer.head.contains("www-authenticate: bearer"));

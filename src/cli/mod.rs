@@ -16,6 +16,7 @@ mod databases;
 mod dev;
 mod doctor;
 mod failure;
+mod history;
 mod logging;
 mod manual;
 pub mod node;
@@ -50,6 +51,8 @@ enum Command {
     Status(status::Args),
     /// List the databases with their positions.
     Databases(databases::Args),
+    /// Show who led when, and why that changed.
+    History(history::Args),
     /// Hand the leadership over to another node; nothing fails.
     Switchover(switchover::Args),
     /// Wait until this node shows all that was committed before now.
@@ -80,6 +83,7 @@ impl Cli {
             Command::Dev(args) => dev::run(&args),
             Command::Status(args) => status::run(&args),
             Command::Databases(args) => databases::run(&args),
+            Command::History(args) => history::run(&args),
             Command::Switchover(args) => switchover::run(&args),
             Command::Barrier(args) => barrier::run(&args),
             Command::Check(args) => check::run(&args),

@@ -83,6 +83,25 @@ pub(super) fn time(seconds: u64) -> String {
     }
 }
 
+/// A moment, from milliseconds since 1970: `2026-11-28 22:43:37.123Z`.
+pub(super) fn utc(ms: i64) -> String {
+    const DAY: i64 = 86_400_000;
+    let (days, rest) = (ms.div_euclid(DAY), ms.rem_euclid(DAY));
+    // Years that begin in March, so that the day of a leap year comes last; 400 of them at a time
+    // (Gregorian calendar: 146,097 days).
+    let since = days + 719_468;
+    let (era, day) = (since.div_euclid(146_097), since.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year + i64::from(month <= 2);
+    let (seconds, ms) = (rest / 1000, rest % 1000);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+}
+
 /// A value, or a dash.
 pub(super) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())

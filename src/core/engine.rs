@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::history::LeaderChange;
 use super::{DatabaseName, Incarnation, NodeId, Position};
 
 /// An answer that takes a while.
@@ -24,16 +25,21 @@ pub trait Engine: Send + Sync {
     /// In the order of their names.
     fn databases(&self) -> Vec<DatabaseStatus>;
 
+    /// Who led when; the newest last, and only so many.
+    fn history(&self) -> Vec<LeaderChange>;
+
     fn metrics(&self) -> Metrics;
 
     /// Waits until this node has applied, visibly to a new reader (Rule 18), all that was committed
     /// before the call.
     fn barrier(&self, timeout: Duration) -> Later<'_, Result<BarrierPassed, Unavailable>>;
 
-    /// Hands the leadership over, to the named node or to the one that is furthest.
+    /// Hands the leadership over, to the named node or to the one that is furthest. `asked`: by which
+    /// way it was asked for, for the history.
     fn switchover(
         &self,
         to: Option<String>,
+        asked: &'static str,
         timeout: Duration,
     ) -> Later<'_, Result<Switchover, SwitchoverError>>;
 

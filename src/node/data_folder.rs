@@ -5,6 +5,7 @@
 //!   lock         held by the running process
 //!   identity     format, cluster, node: JSON
 //!   boot         how often the node was started
+//!   history      who led when, and why: a line of JSON each
 //!   raft/        the log and the state machine
 //!   staged/      large transactions that entries of the log name
 //!   dbs/         the databases
@@ -27,7 +28,7 @@ use crate::store::durable;
 const FORMAT: u32 = 1;
 
 /// The parts of the folder that belong to one history.
-const HISTORY: [&str; 5] = ["identity", "boot", "raft", "staged", "dbs"];
+const HISTORY: [&str; 6] = ["identity", "boot", "raft", "staged", "dbs", "history"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum DataFolderError {

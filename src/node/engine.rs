@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::Parts;
 use super::group::NodeGroup;
-use super::service::{CHECK, SWITCHOVER, check, hand_over};
+use super::leaders::Leaders;
+use super::service::{CHECK, SWITCHOVER, check};
 use crate::commit::{AllDatabases, Arbiter};
 use crate::core::config::Config;
 use crate::core::engine::{
@@ -15,6 +16,7 @@ use crate::core::engine::{
     MemberStatus, Metrics, Quorum, RaftRole, Role, Status, Switchover, SwitchoverError,
     Unavailable,
 };
+use crate::core::history::{Cause, LeaderChange};
 use crate::core::{DatabaseName, NodeId};
 use crate::mesh::{Mesh, PeerEventKind};
 use crate::raft::RaftNode;
@@ -35,7 +37,7 @@ pub struct EmbeddedEngine {
     group: Arc<NodeGroup>,
     mesh: Mesh,
     draining: AtomicBool,
-    leader_changes: Arc<AtomicU64>,
+    leaders: Arc<Leaders>,
 }
 
 impl EmbeddedEngine {
@@ -44,8 +46,6 @@ impl EmbeddedEngine {
             .members
             .iter()
             .map(|member| (NodeId(member.id), (member.name.clone(), member.address.clone())));
-        let leader_changes = Arc::new(AtomicU64::new(0));
-        tokio::spawn(count_leaders(Arc::clone(&parts.raft), Arc::clone(&leader_changes)));
         Arc::new(Self {
             cluster: config.cluster.clone(),
             id: NodeId(config.node.id),
@@ -58,7 +58,7 @@ impl EmbeddedEngine {
             group: Arc::clone(&parts.group),
             mesh: parts.mesh.clone(),
             draining: AtomicBool::new(false),
-            leader_changes,
+            leaders: Arc::clone(&parts.leaders),
         })
     }
 
@@ -80,9 +80,10 @@ impl EmbeddedEngine {
         &self,
         leader: NodeId,
         target: Option<NodeId>,
+        asked: &str,
         timeout: Duration,
     ) -> Result<NodeId, String> {
-        let request = postcard::to_allocvec(&target).map_err(|error| error.to_string())?;
+        let request = postcard::to_allocvec(&(target, asked)).map_err(|error| error.to_string())?;
         let answer = self.mesh.call(leader, SWITCHOVER, request.into(), timeout).await;
         let answer = answer.map_err(|error| error.to_string())?;
         postcard::from_bytes(&answer).map_err(|error| error.to_string())
@@ -128,19 +129,6 @@ impl EmbeddedEngine {
         Quorum {
             ok: age.is_some_and(|age| age < QUORUM_AGE),
             age_ms: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
-        }
-    }
-}
-
-async fn count_leaders(raft: Arc<RaftNode>, changes: Arc<AtomicU64>) {
-    let mut leadership = raft.leadership();
-    drop(raft);
-    let mut last = None;
-    while leadership.changed().await.is_ok() {
-        let now = leadership.borrow_and_update().leader;
-        if now.is_some() && now != last {
-            last = now;
-            changes.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -226,6 +214,10 @@ impl Engine for EmbeddedEngine {
             .collect()
     }
 
+    fn history(&self) -> Vec<LeaderChange> {
+        self.leaders.history()
+    }
+
     fn metrics(&self) -> Metrics {
         let shared = self.databases.shared();
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -241,7 +233,7 @@ impl Engine for EmbeddedEngine {
             locks_granted: of(&counters.locks_granted),
             locks_busy: of(&counters.locks_busy),
             locks_doomed: of(&counters.doomed),
-            leader_changes: self.leader_changes.load(Ordering::Relaxed),
+            leader_changes: self.leaders.changes(),
             checkpoints: of(&counters.checkpoints),
             snapshots_sent: of(&counters.snapshots_sent),
             snapshots_received: of(&counters.snapshots_received),
@@ -260,6 +252,7 @@ impl Engine for EmbeddedEngine {
     fn switchover(
         &self,
         to: Option<String>,
+        asked: &'static str,
         timeout: Duration,
     ) -> Later<'_, Result<Switchover, SwitchoverError>> {
         Box::pin(async move {
@@ -288,14 +281,17 @@ impl Engine for EmbeddedEngine {
                     self.name_of(target)
                 )));
             }
+            let asked = format!("{asked} of {}", self.name);
             let done = if leader == self.id {
-                let handed = tokio::time::timeout(timeout, hand_over(&self.raft, target)).await;
+                let cause = Cause::Switchover { asked };
+                let handing = self.leaders.hand_over(target, cause);
+                let handed = tokio::time::timeout(timeout, handing).await;
                 match handed {
                     Ok(handed) => handed.map_err(|error| error.to_string()),
                     Err(_) => return Ok(Switchover::Accepted { to: to.unwrap_or_default() }),
                 }
             } else {
-                self.ask_to_hand_over(leader, target, timeout).await
+                self.ask_to_hand_over(leader, target, &asked, timeout).await
             };
             match done {
                 Ok(id) => Ok(Switchover::Done { leader: self.name_of(id) }),

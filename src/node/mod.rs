@@ -11,6 +11,8 @@ mod accounts;
 mod data_folder;
 mod engine;
 mod group;
+mod history;
+mod leaders;
 mod service;
 mod watch;
 
@@ -26,6 +28,7 @@ use crate::api;
 use crate::commit::peers::SharedGroup;
 use crate::commit::{AllDatabases, Arbiter, Database, Fetching, Holder, Service, Settings, Shared};
 use crate::core::config::{Config, Immutable, JournalPolicy, Passthrough};
+use crate::core::history::Cause;
 use crate::core::{NodeId, SystemClock};
 use crate::mesh::{Identity, Mesh, MeshConfig, Peer};
 pub use crate::mount::end_by_force;
@@ -36,6 +39,8 @@ use crate::store::Store;
 pub use data_folder::{DataFolder, DataFolderError};
 use engine::EmbeddedEngine;
 use group::NodeGroup;
+use history::History;
+use leaders::Leaders;
 
 /// What a node does not survive. Each says what failed and on what.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +132,7 @@ struct Parts {
     databases: Arc<AllDatabases>,
     arbiter: Arc<Arbiter>,
     raft: Arc<RaftNode>,
+    leaders: Arc<Leaders>,
     mesh: Mesh,
     listening: crate::mesh::Listening,
     /// What ended Raft, once something did.
@@ -233,11 +239,30 @@ async fn start(config: &Config) -> Result<Parts, NodeError> {
         databases: Arc::clone(&databases),
         fetching: Fetching::default(),
     };
-    let handlers = service::handlers(&raft, service);
+    let leaders = leaders(config, &folder, &raft, &mesh);
+    let handlers = service::handlers(&raft, &leaders, service);
     let listening = mesh.listen_on(&config.mesh.listen.to_string(), handlers).await?;
     tokio::spawn(Arc::clone(&arbiter).run());
+    tokio::spawn(Arc::clone(&leaders).follow());
     tokio::spawn(watch::peers(mesh.clone(), Arc::clone(&raft), Arc::clone(&arbiter)));
-    Ok(Parts { folder, group, databases, arbiter, raft, mesh, listening, failed })
+    Ok(Parts { folder, group, databases, arbiter, raft, leaders, mesh, listening, failed })
+}
+
+fn leaders(
+    config: &Config,
+    folder: &DataFolder,
+    raft: &Arc<RaftNode>,
+    mesh: &Mesh,
+) -> Arc<Leaders> {
+    let names = config.members.iter().map(|member| (NodeId(member.id), member.name.clone()));
+    Leaders::new(
+        NodeId(config.node.id),
+        names.collect(),
+        config.raft.election_timeout_max,
+        History::open(folder.part("history")),
+        Arc::clone(raft),
+        mesh.clone(),
+    )
 }
 
 /// Opens the data folder. Without passthrough a daemon that was killed cannot end: the kernel waits for
@@ -365,7 +390,7 @@ async fn hand_over(parts: &Parts) {
     if !parts.raft.leadership().borrow().me_leading {
         return;
     }
-    match tokio::time::timeout(HANDOVER, service::hand_over(&parts.raft, None)).await {
+    match tokio::time::timeout(HANDOVER, parts.leaders.hand_over(None, Cause::Stopped)).await {
         Ok(Ok(to)) => tracing::info!(to = to.0, "leadership handed over"),
         Ok(Err(error)) => tracing::warn!(%error, "leadership not handed over; the others elect"),
         Err(_) => tracing::warn!("leadership not handed over in time; the others elect"),
@@ -373,7 +398,7 @@ async fn hand_over(parts: &Parts) {
 }
 
 async fn shut_down(parts: Parts) {
-    let Parts { databases, raft, listening, mesh, group, arbiter, folder, .. } = parts;
+    let Parts { databases, raft, leaders, listening, mesh, group, arbiter, folder, .. } = parts;
     let up_to = *databases.applied().borrow();
     let durable = blocking(move || {
         use crate::raft::Replica;
@@ -386,7 +411,7 @@ async fn shut_down(parts: Parts) {
     }
     raft.stop().await;
     listening.stop().await;
-    drop((mesh, group, arbiter, folder));
+    drop((leaders, mesh, group, arbiter, folder));
 }
 
 /// Work that may wait for disks, off the threads that serve.

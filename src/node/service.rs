@@ -6,13 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
+use super::leaders::{HAND_OVER, HISTORY, Leaders};
 use crate::commit::{AllDatabases, METHOD, Service};
 use crate::core::engine::Copy;
+use crate::core::history::Cause;
 use crate::core::{DatabaseName, NodeId};
 use crate::mesh::{Handlers, RpcHandler};
-use crate::raft::{RaftError, RaftHandlers, RaftNode};
+use crate::raft::{RaftHandlers, RaftNode};
 
-/// The method number of "hand leadership over": which node to, if any is wished for.
+/// The method number of "hand leadership over": which node to, if any is wished for; and who asked.
 pub const SWITCHOVER: u8 = 65;
 
 /// The method number of "read this database, and say what you have": its name, and milliseconds.
@@ -22,7 +24,7 @@ struct Calls {
     raft: RaftHandlers,
     databases: Arc<AllDatabases>,
     writes: Service,
-    node: Arc<RaftNode>,
+    leaders: Arc<Leaders>,
 }
 
 impl RpcHandler for Calls {
@@ -36,10 +38,20 @@ impl RpcHandler for Calls {
             Box::pin(async move { self.writes.call(from, &request).await })
         } else if method == SWITCHOVER {
             Box::pin(async move {
-                let to = postcard::from_bytes(&request).map_err(|error| error.to_string())?;
-                let leader = hand_over(&self.node, to).await.map_err(|error| error.to_string())?;
+                let (to, rest) =
+                    postcard::take_from_bytes(&request).map_err(|error| error.to_string())?;
+                // Nodes of the first version do not say who asked.
+                let asked =
+                    postcard::from_bytes(rest).unwrap_or_else(|_| "another node".to_owned());
+                let cause = Cause::Switchover { asked };
+                let leader = self.leaders.hand_over(to, cause).await;
+                let leader = leader.map_err(|error| error.to_string())?;
                 postcard::to_allocvec(&leader).map(Bytes::from).map_err(|error| error.to_string())
             })
+        } else if method == HAND_OVER {
+            Box::pin(async move { self.leaders.hear(from, &request).map(|()| Bytes::new()) })
+        } else if method == HISTORY {
+            Box::pin(async move { self.leaders.tell() })
         } else if method == CHECK {
             Box::pin(async move {
                 let (name, patience): (DatabaseName, u64) =
@@ -54,7 +66,7 @@ impl RpcHandler for Calls {
     }
 }
 
-pub fn handlers(raft: &Arc<RaftNode>, writes: Service) -> Handlers {
+pub fn handlers(raft: &Arc<RaftNode>, leaders: &Arc<Leaders>, writes: Service) -> Handlers {
     let parts = raft.handlers();
     Handlers {
         raft: parts.raft(),
@@ -63,7 +75,7 @@ pub fn handlers(raft: &Arc<RaftNode>, writes: Service) -> Handlers {
             raft: parts,
             databases: Arc::clone(&writes.databases),
             writes,
-            node: Arc::clone(raft),
+            leaders: Arc::clone(leaders),
         }),
     }
 }
@@ -72,16 +84,4 @@ pub fn handlers(raft: &Arc<RaftNode>, writes: Service) -> Handlers {
 pub async fn check(databases: Arc<AllDatabases>, name: DatabaseName, patience: Duration) -> Copy {
     let read = tokio::task::spawn_blocking(move || databases.check(&name, patience)).await;
     read.unwrap_or_else(|error| Copy::Unread { why: error.to_string() })
-}
-
-/// Hands leadership over, on the leader: to the named node, or to the one that is furthest.
-pub async fn hand_over(raft: &RaftNode, to: Option<NodeId>) -> Result<NodeId, RaftError> {
-    let furthest = || {
-        let status = raft.status();
-        let voters = status.peers.into_iter().filter(|(id, _)| status.voters.contains(id));
-        voters.max_by_key(|(_, progress)| progress.matched).map(|(id, _)| id)
-    };
-    let to = to.or_else(furthest).ok_or(RaftError::NoLeader)?;
-    raft.transfer_leadership(to).await?;
-    Ok(raft.leadership().borrow().leader.unwrap_or(to))
 }
