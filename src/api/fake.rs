@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::core::engine::{
-    BarrierPassed, CheckedDatabase, Copy, DatabaseStatus, Engine, JournalMode, Latency, Later,
-    MemberRole, MemberStatus, Metrics, Quorum, RaftRole, Role, Status, Switchover, SwitchoverError,
-    Unavailable,
+    BarrierPassed, CheckedDatabase, Copy, DatabaseStatus, Disk, Engine, JournalMode, Latency,
+    Later, Machine, MemberRole, MemberStatus, Metrics, Quorum, RaftRole, Role, Status, Switchover,
+    SwitchoverError, Unavailable,
 };
 use crate::core::history::{Cause, LeaderChange};
 use crate::core::{Checksum, DatabaseName, Incarnation, NodeId, Position, Txid};
@@ -98,6 +98,7 @@ impl Engine for FakeEngine {
             wal_bytes: 8272,
             write_lock: Some("n2".into()),
             waiting: 1,
+            behind: 0,
         }]
     }
 
@@ -116,7 +117,11 @@ impl Engine for FakeEngine {
     fn metrics(&self) -> Metrics {
         let commit_latency =
             Latency { count: 10, sum_seconds: 0.5, buckets: vec![(0.001, 4), (0.01, 5)] };
-        Metrics { committed: 9, indeterminate: 1, commit_latency, ..Metrics::default() }
+        let machine = Machine {
+            disk: Some(Disk { bytes: 1 << 40, free: 1 << 30 }),
+            certificates: vec![("node", 1_800_000_000)],
+        };
+        Metrics { committed: 9, indeterminate: 1, commit_latency, machine, ..Metrics::default() }
     }
 
     fn barrier(&self, timeout: Duration) -> Later<'_, Result<BarrierPassed, Unavailable>> {

@@ -16,6 +16,7 @@ mod answer;
 mod data;
 mod health;
 mod metrics;
+mod process;
 mod server;
 mod socket;
 

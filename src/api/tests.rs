@@ -212,7 +212,10 @@ async fn data_and_metrics() {
     let databases = api.get("/databases").await.json();
     assert_eq!(databases[0]["position"], "000000000000001f/8000000000000000");
     assert_eq!(databases[0]["write_lock"], "n2");
-    let metrics = api.get("/metrics").await;
+    let history = api.get("/history").await.json();
+    assert_eq!(history[0]["cause"], "died");
+    let accept = "accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n\r\n";
+    let metrics = api.send("GET", "/metrics", accept).await;
     assert!(metrics.head.contains("application/openmetrics-text"), "{}", metrics.head);
     for line in [
         "# TYPE litefs_py_transactions counter",
@@ -226,10 +229,24 @@ async fn data_and_metrics() {
         "litefs_py_member_lag_entries{member=\"n2\"} 0",
         "litefs_py_database_txid{database=\"app.db\"} 31",
         "litefs_py_database_bytes{database=\"app.db\"} 49152",
+        "litefs_py_raft_role{role=\"leader\"} 1",
+        "litefs_py_raft_role{role=\"learner\"} 0",
+        "litefs_py_quorum_age_seconds 0.012",
+        "litefs_py_members_up 2",
+        "litefs_py_disk_free_bytes 1073741824",
+        "litefs_py_certificate_expiry_timestamp_seconds{certificate=\"node\"} 1800000000",
+        "litefs_py_build_info{version=\"0.1.0\"} 1",
+        "# TYPE process_cpu_seconds counter",
         "# EOF",
     ] {
         assert!(metrics.body.lines().any(|l| l == line), "{line} is not in\n{}", metrics.body);
     }
+    let text = api.get("/metrics").await;
+    assert!(text.head.contains("text/plain; version=0.0.4"), "{}", text.head);
+    assert!(text.body.contains("\n# TYPE litefs_py_transactions_total counter\n"), "{}", text.body);
+    assert!(text.body.contains("\nlitefs_py_transactions_total{outcome=\"committed\"} 9\n"));
+    assert!(text.body.contains("\n# TYPE process_cpu_seconds_total counter\n"));
+    assert!(!text.body.contains("EOF"));
     api.engine.change(|s| s.quorum.ok = false);
     assert!(api.get("/metrics").await.body.contains("litefs_py_primary 0\n"));
 }

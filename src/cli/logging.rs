@@ -34,11 +34,18 @@ pub(super) fn init(settings: &LogSettings) -> Result<(), Failure> {
 
 /// What is written at a level. openraft tells each step of its own at `info`, and warns of each
 /// proposal whose answer nobody waits for (here the verdict comes from the applied log, Rule 6), and
-/// ten times a second of a node that is away. What of it matters to whoever runs a node is said by
-/// the rooms themselves.
+/// ten times a second of a node that is away. fuser tells each mount a second time, and calls it an error
+/// that nobody waits for an answer any more because its process was killed. What of it matters to whoever
+/// runs a node is said by the rooms themselves.
 fn heard(level: LevelFilter) -> Targets {
-    let openraft = if level <= LevelFilter::INFO { LevelFilter::ERROR } else { level };
-    Targets::new().with_default(level).with_target("openraft", openraft.min(level))
+    let quiet = level <= LevelFilter::INFO;
+    let others = if quiet { LevelFilter::ERROR.min(level) } else { level };
+    let replies = if quiet { LevelFilter::OFF } else { level };
+    Targets::new()
+        .with_default(level)
+        .with_target("openraft", others)
+        .with_target("fuser", others)
+        .with_target("fuser::reply", replies)
 }
 
 /// systemd.exec(5): `$JOURNAL_STREAM` holds the device and inode of the journal's end of standard

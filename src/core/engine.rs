@@ -169,6 +169,10 @@ pub struct DatabaseStatus {
     pub write_lock: Option<String>,
     /// Nodes that wait for it; the leader alone knows.
     pub waiting: u32,
+    /// Transactions of it that are decided, as far as this node has heard, and that it does not
+    /// show yet.
+    #[serde(default)]
+    pub behind: u64,
 }
 
 /// How a database commits.
@@ -292,6 +296,23 @@ pub struct Metrics {
     pub set_aside: u64,
     /// Size of the replicated log now.
     pub log_bytes: u64,
+    /// What was last seen of the machine.
+    pub machine: Machine,
+}
+
+/// The machine that a node runs on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// Of the data folder's disk: bytes, and those that the node may still use.
+    pub disk: Option<Disk>,
+    /// When certificates run out, by what they are: seconds since 1970.
+    pub certificates: Vec<(&'static str, u64)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    pub bytes: u64,
+    pub free: u64,
 }
 
 /// How long something took: a histogram.
@@ -340,6 +361,7 @@ mod tests {
             wal_bytes: 0,
             write_lock: Some("n1".to_owned()),
             waiting: 0,
+            behind: 0,
         };
         let json = serde_json::to_value(&database).unwrap();
         assert_eq!(json["position"], "000000000000001f/8000000000000007");

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::Parts;
 use super::group::NodeGroup;
 use super::leaders::Leaders;
+use super::machine::Watched;
 use super::service::{CHECK, SWITCHOVER, check};
 use crate::commit::{AllDatabases, Arbiter};
 use crate::core::config::Config;
@@ -38,6 +39,7 @@ pub struct EmbeddedEngine {
     mesh: Mesh,
     draining: AtomicBool,
     leaders: Arc<Leaders>,
+    machine: Arc<Watched>,
 }
 
 impl EmbeddedEngine {
@@ -46,6 +48,8 @@ impl EmbeddedEngine {
             .members
             .iter()
             .map(|member| (NodeId(member.id), (member.name.clone(), member.address.clone())));
+        let machine = Watched::new(config);
+        tokio::spawn(Arc::clone(&machine).follow());
         Arc::new(Self {
             cluster: config.cluster.clone(),
             id: NodeId(config.node.id),
@@ -59,6 +63,7 @@ impl EmbeddedEngine {
             mesh: parts.mesh.clone(),
             draining: AtomicBool::new(false),
             leaders: Arc::clone(&parts.leaders),
+            machine,
         })
     }
 
@@ -183,6 +188,7 @@ impl Engine for EmbeddedEngine {
 
     fn databases(&self) -> Vec<DatabaseStatus> {
         let locks = self.arbiter.status();
+        let decided = self.raft.state();
         self.databases
             .all()
             .into_iter()
@@ -209,6 +215,12 @@ impl Engine for EmbeddedEngine {
                     wal_bytes: store.sizes().map_or(0, |sizes| sizes.wal),
                     write_lock: holder,
                     waiting: held.map_or(0, |lock| lock.waiting.len() as u32),
+                    behind: decided
+                        .database(&database.name)
+                        .filter(|known| Some(known.incarnation) == database.incarnation())
+                        .map_or(0, |known| {
+                            known.position.txid.0.saturating_sub(store.position().txid.0)
+                        }),
                 })
             })
             .collect()
@@ -239,6 +251,7 @@ impl Engine for EmbeddedEngine {
             snapshots_received: of(&counters.snapshots_received),
             set_aside: of(&counters.set_aside),
             log_bytes: raft.log_bytes,
+            machine: self.machine.seen(),
         }
     }
 

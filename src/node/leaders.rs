@@ -180,19 +180,26 @@ impl Leaders {
 
     fn connection(&self, node: NodeId, kind: PeerEventKind, seen: &mut Seen) {
         let led = seen.leader.is_some_and(|(leader, _)| leader == node);
+        let name = self.name(node);
+        let name = if led { format!("{name}, the leader,") } else { name };
         match kind {
-            PeerEventKind::Up => _ = seen.gone.remove(&node),
+            PeerEventKind::Up => {
+                if let Some((since, _)) = seen.gone.remove(&node) {
+                    let seconds = since.elapsed().as_secs_f64();
+                    tracing::info!("connected to {name} again, after {seconds:.1} s");
+                }
+            }
             PeerEventKind::Broken => {
+                tracing::info!("the connection to {name} broke");
                 seen.gone.entry(node).or_insert_with(|| (Instant::now(), false));
             }
+            // So it is also for a node that was not started yet when this one was.
             PeerEventKind::Refused => {
-                let gone = seen.gone.entry(node).or_insert_with(|| (Instant::now(), true));
-                gone.1 = true;
-                let node = self.name(node);
-                if led {
-                    tracing::warn!(%node, "the leader is lost: its process is dead");
-                } else {
-                    tracing::warn!(%node, "a node is lost: its process is dead");
+                if let Some(gone) = seen.gone.get_mut(&node) {
+                    tracing::warn!("{name} is lost: its process has ended");
+                    gone.1 = true;
+                } else if led {
+                    seen.gone.insert(node, (Instant::now(), true));
                 }
             }
         }
@@ -200,9 +207,13 @@ impl Leaders {
 
     async fn took_office(self: &Arc<Self>, leader: NodeId, term: u64, seen: &Seen) {
         self.changes.fetch_add(1, Ordering::Relaxed);
-        if lock(&self.history).last().is_some_and(|last| last.term >= term) {
-            // It leads since before this process began.
+        let known = lock(&self.history).last().filter(|last| last.term >= term).cloned();
+        if let Some(known) = known {
+            // It leads since before this process began, which may have ended before it was told why.
             tracing::info!(term, "{} leads", self.name(leader));
+            if !known.is_first_hand() && leader != self.me {
+                tokio::spawn(Arc::clone(self).ask(leader, term, known));
+            }
             return;
         }
         let change = self.explain(leader, term, seen);

@@ -13,7 +13,9 @@ mod engine;
 mod group;
 mod history;
 mod leaders;
+mod machine;
 mod service;
+mod stand;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -160,7 +162,7 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     let options =
         api::Options::new(&config.api, accounts::group(config.api.socket_group.as_deref())?);
     let serving = api::serve(Arc::clone(&engine) as _, options).await?;
-    watch::systemd_ready(&engine);
+    stand::begin(&engine);
     let mut ended = mount.ended();
     let outcome = tokio::select! {
         () = stop.wait() => Ok(()),
@@ -173,7 +175,7 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
         }
     };
     tracing::info!("stopping");
-    watch::systemd_stopping();
+    stand::stopping();
     engine.draining();
     if !parts.databases.close_to_writers(WRITERS_GRACE).await {
         tracing::warn!(
