@@ -24,6 +24,7 @@ mod output;
 mod status;
 mod switchover;
 mod target;
+mod watch;
 
 #[cfg(test)]
 mod tests;

@@ -8,18 +8,31 @@ use super::{Exit, Failure};
 
 /// Writes to standard output. A reader that has gone (`| head`) is no failure.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
+    write_out(text).map(drop)
+}
+
+/// As [`print`]; whether there is still a reader.
+pub(super) fn write_out(text: &str) -> Result<bool, Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => {
             Err(Failure::new(Exit::Io, format!("cannot write to standard output: {error}")))
         }
-        _ => Ok(()),
     }
 }
 
 /// As JSON, for programs.
 pub(super) fn json(value: &impl Serialize) -> Result<String, Failure> {
     serde_json::to_string_pretty(value)
+        .map(|text| text + "\n")
+        .map_err(|error| Failure::new(Exit::Software, format!("cannot write JSON: {error}")))
+}
+
+/// As JSON, in one line.
+pub(super) fn json_line(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value)
         .map(|text| text + "\n")
         .map_err(|error| Failure::new(Exit::Software, format!("cannot write JSON: {error}")))
 }
