@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -52,7 +53,7 @@ pub(super) enum Wish {
 #[derive(Debug, Clone)]
 pub(super) struct Guard {
     pub door: Door,
-    pub expose_metrics: bool,
+    pub expose_metrics: Arc<AtomicBool>,
     pub token_file: Option<Arc<PathBuf>>,
 }
 
@@ -62,7 +63,9 @@ impl Guard {
         match (self.door, wish) {
             (Door::Socket, _) | (_, Wish::Health) => true,
             (Door::Loopback, wish) => wish != Wish::Change,
-            (Door::Network, wish) => wish == Wish::Metrics && self.expose_metrics,
+            (Door::Network, wish) => {
+                wish == Wish::Metrics && self.expose_metrics.load(Ordering::Relaxed)
+            }
         }
     }
 

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::{Extension, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -23,6 +25,10 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// The longest that a request may ask for.
 pub(super) const TIMEOUT_MAX: Duration = Duration::from_mins(1);
+
+/// How long, and how much, is taken of a body that is too long.
+const REST_TIME: Duration = Duration::from_secs(1);
+const REST_MAX: usize = 1 << 20;
 
 /// A request that is not passed on, and why.
 type Refusal = (StatusCode, String);
@@ -124,8 +130,28 @@ async fn read<T: Default + DeserializeOwned>(
     Ok((query.read()?, read_body(body).await?))
 }
 
+/// What is already on its way is taken, up to a bound: a connection that is closed on it breaks before
+/// the answer was read.
+async fn discard(mut body: Body) {
+    let mut taken = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        taken += frame.data_ref().map_or(0, Bytes::len);
+        if taken > REST_MAX {
+            return;
+        }
+    }
+}
+
 /// No body, or JSON; bounded in size and time.
-async fn read_body<T: Default + DeserializeOwned>(body: Body) -> Result<T, Refusal> {
+pub(super) async fn read_body<T: Default + DeserializeOwned>(body: Body) -> Result<T, Refusal> {
+    // One that says beforehand that it is too long is not waited for.
+    if body.size_hint().lower() > BODY_MAX as u64 {
+        tokio::spawn(tokio::time::timeout(REST_TIME, discard(body)));
+        return Err((
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is longer than {BODY_MAX} bytes"),
+        ));
+    }
     let bytes = match tokio::time::timeout(BODY_TIME, to_bytes(body, BODY_MAX)).await {
         Ok(Ok(bytes)) => bytes,
         Ok(Err(_)) => {

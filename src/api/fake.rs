@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::core::config::{ChangeError, ConfigView, Overlay, example};
 use crate::core::engine::{
     BarrierPassed, CheckedDatabase, Copy, DatabaseStatus, Disk, Engine, JournalMode, Latency,
     Later, Machine, MemberRole, MemberStatus, Metrics, Quorum, RaftRole, Role, Status, Switchover,
@@ -19,6 +20,8 @@ pub(crate) struct FakeEngine {
     pub switchover: Mutex<Result<Switchover, SwitchoverError>>,
     /// What the nodes have of any database.
     pub copies: Mutex<BTreeMap<String, Copy>>,
+    /// What was changed of the example configuration.
+    pub changed: Mutex<Overlay>,
     /// How long barriers and switchovers take.
     pub takes: Mutex<Duration>,
     /// Barriers begun.
@@ -36,6 +39,7 @@ impl Default for FakeEngine {
             barrier: Mutex::new(Ok(BarrierPassed { index: 42 })),
             switchover: Mutex::new(Ok(Switchover::Done { leader: "n2".into() })),
             copies: Mutex::default(),
+            changed: Mutex::default(),
             takes: Mutex::default(),
             begun: AtomicU32::new(0),
             asked: Mutex::default(),
@@ -109,6 +113,7 @@ impl Engine for FakeEngine {
             since_ms: 1_700_000_000_123,
             before: Some("n2".into()),
             cause: Cause::Died,
+            asked: None,
             without_leader_ms: Some(31),
             told_by: "n1".into(),
         }]
@@ -122,6 +127,23 @@ impl Engine for FakeEngine {
             certificates: vec![("node", 1_800_000_000)],
         };
         Metrics { committed: 9, indeterminate: 1, commit_latency, machine, ..Metrics::default() }
+    }
+
+    fn config(&self) -> ConfigView {
+        let changed = self.changed.lock().unwrap();
+        let running = changed.over(&example()).unwrap();
+        changed.view(&example(), &running).unwrap()
+    }
+
+    fn change_config(
+        &self,
+        patch: serde_json::Value,
+    ) -> Later<'_, Result<ConfigView, ChangeError>> {
+        Box::pin(async move {
+            let changed = self.changed.lock().unwrap().patched(&example(), &patch)?.0;
+            *self.changed.lock().unwrap() = changed;
+            Ok(self.config())
+        })
     }
 
     fn barrier(&self, timeout: Duration) -> Later<'_, Result<BarrierPassed, Unavailable>> {

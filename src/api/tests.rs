@@ -62,7 +62,7 @@ impl Api {
             socket: Some(folder.path().join("api.sock")),
             socket_group: None,
             token_file: token.then_some(token_file),
-            expose_metrics,
+            expose_metrics: Arc::new(expose_metrics.into()),
         };
         let serving = serve(engine.clone(), options).await.unwrap();
         Self { engine, folder, serving }
@@ -367,7 +367,7 @@ async fn a_taken_port_is_told() {
         socket: None,
         socket_group: None,
         token_file: None,
-        expose_metrics: false,
+        expose_metrics: Arc::default(),
     };
     let error = serve(api.engine.clone(), options).await.err().unwrap().to_string();
     assert!(
@@ -480,4 +480,46 @@ async fn a_check_says_what_each_node_has_to_who_may_ask() {
     for body in ["", "{}", "{\"database\": \"../x\"}", "[]"] {
         assert_eq!(ask(body).await.code, 400, "{body}");
     }
+}
+
+#[tokio::test]
+async fn the_configuration_is_shown_and_changed() {
+    let api = Api::loopback().await;
+    assert_eq!(api.get("/config").await.json()["running"]["write"]["lock_wait"], "50ms");
+    let change = "{\"write\": {\"lock_wait\": \"20ms\"}}";
+    let send = async |token: Option<&str>, body: &str| {
+        let token = token.map(|t| format!("authorization: Bearer {t}\r\n")).unwrap_or_default();
+        let more = format!("{token}content-length: {}\r\n\r\n{body}", body.len());
+        api.send("PATCH", "/config", &more).await
+    };
+    assert_eq!(send(None, change).await.code, 401);
+    let answer = send(Some(TOKEN), change).await;
+    assert_eq!((answer.code, &answer.json()["changed"]["write.lock_wait"]), (200, &"20ms".into()));
+    assert_eq!(api.get("/config").await.json()["running"]["write"]["lock_wait"], "20ms");
+    for (body, code, word) in [
+        ("{", 400, "the body"),
+        ("", 422, "an object"),
+        ("{\"log\": {\"lvel\": \"info\"}}", 422, "did you mean \"log.level\"?"),
+        ("{\"write\": {\"lock_wait\": \"1h\"}}", 422, "at most 1s"),
+        ("{\"mount\": {\"path\": \"/x\"}}", 412, "mount.path cannot be changed while"),
+    ] {
+        let answer = send(Some(TOKEN), body).await;
+        assert_eq!(answer.code, code, "{body}");
+        let said = answer.json()["error"].as_str().unwrap().to_owned();
+        assert!(said.contains(word), "{body}: {said}");
+    }
+    assert_eq!(api.get("/config").await.json()["changed"].as_object().unwrap().len(), 1);
+}
+
+/// bounded-answer: before a byte of it has come.
+#[tokio::test]
+async fn a_body_that_will_be_too_long_is_refused_at_once() {
+    let api = Api::loopback().await;
+    let head = format!(
+        "PATCH /config HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+         authorization: Bearer {TOKEN}\r\ncontent-length: 1000000000\r\n\r\n"
+    );
+    let began = std::time::Instant::now();
+    assert_eq!(exchange(&mut api.tcp().await, head.as_bytes()).await.code, 413);
+    assert!(began.elapsed() < server::BODY_TIME);
 }

@@ -196,7 +196,7 @@ impl Answer {
         let exit = match self.code {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::NoPermission,
             StatusCode::SERVICE_UNAVAILABLE => Exit::TryAgain,
-            StatusCode::BAD_REQUEST => Exit::Usage,
+            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Exit::Usage,
             StatusCode::PRECONDITION_FAILED => Exit::Unavailable,
             _ => Exit::Software,
         };

@@ -80,7 +80,9 @@ impl Cli {
     /// What failed, and the exit code for it.
     pub fn run(self) -> Result<(), Failure> {
         match self.command {
-            Command::Node(args) => node::run(&args, crate::node::run),
+            Command::Node(args) => {
+                node::run(&args, |config| crate::node::run(config, logging::set_level))
+            }
             Command::Dev(args) => dev::run(&args),
             Command::Status(args) => status::run(&args),
             Command::Databases(args) => databases::run(&args),

@@ -123,6 +123,44 @@ async fn history_with_the_reasons() {
 }
 
 #[tokio::test]
+async fn settings_of_a_running_node() {
+    let node = Node::new().await;
+    let target =
+        |line: &[&str]| match Cli::try_parse_from([&["litefs-py", "config"], line].concat()) {
+            Ok(Cli { command: Command::Config(args) }) => args,
+            other => panic!("{other:?}"),
+        };
+    let url = node.url();
+    let token = node.folder.path().join("token").display().to_string();
+    let by = ["--api", &url, "--token-file", &token];
+    let set = async |key: &str, value: &str| {
+        config::ask(&target(&[&["set", key, value], &by[..]].concat())).await
+    };
+    let diff = async || config::ask(&target(&[&["diff"], &by[..]].concat())).await.unwrap();
+    assert_eq!(diff().await, "the node runs by its file\n");
+    let text = set("write.lock_wait", "20ms").await.unwrap();
+    assert_eq!(
+        text,
+        "KEY              FILE  RUNNING  WHY\n\
+         write.lock_wait  50ms  20ms     changed while it runs\n"
+    );
+    assert!(
+        set("api.expose_metrics", "true")
+            .await
+            .unwrap()
+            .contains("api.expose_metrics  false  true")
+    );
+    let failure = set("write.lock_wiat", "1s").await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Usage);
+    assert!(failure.message.contains("did you mean \"write.lock_wait\"?"), "{failure}");
+    let failure = set("mount.path", "/elsewhere").await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Unavailable);
+    assert!(failure.message.contains("restart the node"), "{failure}");
+    set("api.expose_metrics", "null").await.unwrap();
+    assert_eq!(set("write", "null").await.unwrap(), "the node runs by its file\n");
+}
+
+#[tokio::test]
 async fn switchover_and_barrier() {
     let node = Node::new().await;
     let config = node.config();

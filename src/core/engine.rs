@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::config::{ChangeError, ConfigView};
 use super::history::LeaderChange;
 use super::{DatabaseName, Incarnation, NodeId, Position};
 
@@ -29,6 +30,13 @@ pub trait Engine: Send + Sync {
     fn history(&self) -> Vec<LeaderChange>;
 
     fn metrics(&self) -> Metrics;
+
+    /// What this node runs by.
+    fn config(&self) -> ConfigView;
+
+    /// Changes settings while the node runs, by a JSON merge patch: all of it, or nothing.
+    fn change_config(&self, patch: serde_json::Value)
+    -> Later<'_, Result<ConfigView, ChangeError>>;
 
     /// Waits until this node has applied, visibly to a new reader (Rule 18), all that was committed
     /// before the call.

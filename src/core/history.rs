@@ -18,8 +18,10 @@ pub struct LeaderChange {
     pub since_ms: i64,
     /// Who led before, as far as that is known.
     pub before: Option<String>,
-    #[serde(flatten)]
     pub cause: Cause,
+    /// Who asked for a switchover: by which way, and on which node.
+    #[serde(default)]
+    pub asked: Option<String>,
     /// How long there was no leader, from when the teller first noticed. Unknown when it was not
     /// there to notice.
     pub without_leader_ms: Option<u64>,
@@ -28,8 +30,8 @@ pub struct LeaderChange {
 }
 
 /// Why the leader changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "cause", rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// The cluster began.
     First,
@@ -39,10 +41,7 @@ pub enum Cause {
     /// cut off.
     Silent,
     /// Somebody asked for it.
-    Switchover {
-        /// By which way, and on which node.
-        asked: String,
-    },
+    Switchover,
     /// The leader before was stopped in order, and handed over.
     Stopped,
     /// There had been no majority, and so nobody to lead.
@@ -63,11 +62,12 @@ impl LeaderChange {
 impl fmt::Display for LeaderChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let before = self.before.as_deref().unwrap_or("the leader before");
-        match &self.cause {
+        let asked = self.asked.as_deref().unwrap_or("somebody");
+        match self.cause {
             Cause::First => f.write_str("the cluster began"),
             Cause::Died => write!(f, "the process of {before} died"),
             Cause::Silent => write!(f, "{before} was silent"),
-            Cause::Switchover { asked } => {
+            Cause::Switchover => {
                 write!(f, "switchover from {before}, asked for by {asked}")
             }
             Cause::Stopped => write!(f, "{before} was stopped"),
@@ -88,7 +88,8 @@ mod tests {
             leader: "n2".to_owned(),
             since_ms: 1_700_000_000_000,
             before: Some("n1".to_owned()),
-            cause: Cause::Switchover { asked: "the Unix socket of n3".to_owned() },
+            cause: Cause::Switchover,
+            asked: Some("the Unix socket of n3".to_owned()),
             without_leader_ms: Some(12),
             told_by: "n2".to_owned(),
         };

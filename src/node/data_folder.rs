@@ -5,6 +5,7 @@
 //!   lock         held by the running process
 //!   identity     format, cluster, node: JSON
 //!   boot         how often the node was started
+//!   config-changes.json   what was changed of the configuration while the node ran
 //!   history      who led when, and why: a line of JSON each
 //!   raft/        the log and the state machine
 //!   staged/      large transactions that entries of the log name
@@ -28,7 +29,8 @@ use crate::store::durable;
 const FORMAT: u32 = 1;
 
 /// The parts of the folder that belong to one history.
-const HISTORY: [&str; 6] = ["identity", "boot", "raft", "staged", "dbs", "history"];
+const HISTORY: [&str; 7] =
+    ["identity", "boot", "raft", "staged", "dbs", "history", "config-changes.json"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum DataFolderError {

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use super::Parts;
 use super::group::NodeGroup;
 use super::leaders::Leaders;
+use super::live::Live;
 use super::machine::Watched;
 use super::service::{CHECK, SWITCHOVER, check};
 use crate::commit::{AllDatabases, Arbiter};
-use crate::core::config::Config;
+use crate::core::config::{ChangeError, Config, ConfigView};
 use crate::core::engine::{
     BarrierPassed, CheckedDatabase, Copy, DatabaseStatus, Engine, JournalMode, Later, MemberRole,
     MemberStatus, Metrics, Quorum, RaftRole, Role, Status, Switchover, SwitchoverError,
@@ -40,10 +41,11 @@ pub struct EmbeddedEngine {
     draining: AtomicBool,
     leaders: Arc<Leaders>,
     machine: Arc<Watched>,
+    live: Arc<Live>,
 }
 
 impl EmbeddedEngine {
-    pub(super) fn new(config: &Config, parts: &Parts) -> Arc<Self> {
+    pub(super) fn new(config: &Config, parts: &Parts, live: Arc<Live>) -> Arc<Self> {
         let names = config
             .members
             .iter()
@@ -64,6 +66,7 @@ impl EmbeddedEngine {
             draining: AtomicBool::new(false),
             leaders: Arc::clone(&parts.leaders),
             machine,
+            live,
         })
     }
 
@@ -255,6 +258,21 @@ impl Engine for EmbeddedEngine {
         }
     }
 
+    fn config(&self) -> ConfigView {
+        self.live.view()
+    }
+
+    fn change_config(
+        &self,
+        patch: serde_json::Value,
+    ) -> Later<'_, Result<ConfigView, ChangeError>> {
+        let live = Arc::clone(&self.live);
+        Box::pin(async move {
+            let changed = tokio::task::spawn_blocking(move || live.change(&patch)).await;
+            changed.unwrap_or_else(|error| Err(ChangeError::Failed(error.to_string())))
+        })
+    }
+
     fn barrier(&self, timeout: Duration) -> Later<'_, Result<BarrierPassed, Unavailable>> {
         Box::pin(async move {
             let passed = self.databases.barrier(timeout).await;
@@ -296,8 +314,7 @@ impl Engine for EmbeddedEngine {
             }
             let asked = format!("{asked} of {}", self.name);
             let done = if leader == self.id {
-                let cause = Cause::Switchover { asked };
-                let handing = self.leaders.hand_over(target, cause);
+                let handing = self.leaders.hand_over(target, Cause::Switchover, Some(asked));
                 let handed = tokio::time::timeout(timeout, handing).await;
                 match handed {
                     Ok(handed) => handed.map_err(|error| error.to_string()),

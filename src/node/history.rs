@@ -47,23 +47,13 @@ impl History {
         self.changes.last()
     }
 
-    /// Takes note of a change that this node saw. Whether that is news.
-    pub fn add(&mut self, change: LeaderChange) -> bool {
-        let known = self.changes.iter().any(|known| known.term == change.term);
-        if !known {
-            self.changes.push(change);
-            self.tidy();
-        }
-        !known
-    }
-
-    /// Takes over what another node tells: what is missing here, and what it knows at first hand.
-    /// Whether anything is new.
+    /// Takes note of what this node saw, or what another tells: what is missing here, and what is told by
+    /// who knows better. Nodes that have told each other everything have the same. Whether anything is new.
     pub fn learn(&mut self, told: Vec<LeaderChange>) -> bool {
         let before = self.changes.clone();
         for change in told {
             match self.changes.iter_mut().find(|known| known.term == change.term) {
-                Some(known) if !known.is_first_hand() && change.is_first_hand() => *known = change,
+                Some(known) if is_better(&change, known) => *known = change,
                 Some(_) => {}
                 None => self.changes.push(change),
             }
@@ -96,6 +86,12 @@ impl History {
     }
 }
 
+/// Who took office knows; of two others, all believe the same one.
+fn is_better(change: &LeaderChange, than: &LeaderChange) -> bool {
+    let rank = |change: &LeaderChange| (!change.is_first_hand(), change.told_by.clone());
+    rank(change) < rank(than)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +104,7 @@ mod tests {
             since_ms: 0,
             before: None,
             cause,
+            asked: None,
             without_leader_ms: None,
             told_by: told_by.to_owned(),
         }
@@ -119,9 +116,10 @@ mod tests {
         let path = folder.path().join("history");
         let mut history = History::open(path.clone());
         for term in 1..=600 {
-            assert!(history.add(change(term, "n1", "n1", Cause::Died)));
+            assert!(history.learn(vec![change(term, "n1", "n1", Cause::Died)]));
         }
-        assert!(!history.add(change(600, "n2", "n2", Cause::First)), "one leader a term");
+        let twice = vec![change(600, "n2", "n2", Cause::First)];
+        assert!(!history.learn(twice), "one leader a term");
         history.write().unwrap();
         let mut text = fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().count(), MOST);
@@ -138,16 +136,25 @@ mod tests {
     fn whoever_took_office_is_believed() {
         let folder = tempfile::tempdir().unwrap();
         let mut history = History::open(folder.path().join("history"));
-        history.add(change(3, "n2", "n1", Cause::NoQuorum));
-        history.add(change(4, "n1", "n1", Cause::Died));
+        history.learn(vec![change(3, "n2", "n1", Cause::NoQuorum)]);
+        history.learn(vec![change(4, "n1", "n1", Cause::Died)]);
         let told = vec![
             change(1, "n1", "n1", Cause::First),
             change(3, "n2", "n2", Cause::Silent),
             change(4, "n1", "n2", Cause::Unseen),
         ];
         assert!(history.learn(told.clone()));
-        let causes: Vec<_> = history.changes().iter().map(|change| change.cause.clone()).collect();
+        let causes: Vec<_> = history.changes().iter().map(|change| change.cause).collect();
         assert_eq!(causes, [Cause::First, Cause::Silent, Cause::Died]);
         assert!(!history.learn(told));
+        // Neither was there: the same one is believed everywhere.
+        let (one, other) =
+            (change(9, "n3", "n1", Cause::Died), change(9, "n3", "n2", Cause::Silent));
+        for (here, there) in [(&one, &other), (&other, &one)] {
+            let mut history = history.clone();
+            history.learn(vec![here.clone()]);
+            history.learn(vec![there.clone()]);
+            assert_eq!(history.last(), Some(&one));
+        }
     }
 }

@@ -44,6 +44,15 @@ const WORD: Duration = Duration::from_secs(30);
 struct Word {
     term: u64,
     cause: Cause,
+    asked: Option<String>,
+}
+
+/// What a node tells another.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Told {
+    /// The term in which it leads now.
+    leading: Option<u64>,
+    changes: Vec<LeaderChange>,
 }
 
 pub struct Leaders {
@@ -53,9 +62,15 @@ pub struct Leaders {
     silence: Duration,
     /// The node began with an empty log.
     new_log: bool,
+    /// The term that the node remembered when it began. Who led in it may be gone long since.
+    remembered: u64,
+    /// The term of that kind whose leader said that it leads.
+    heard: AtomicU64,
     raft: Arc<RaftNode>,
     mesh: Mesh,
     history: Mutex<History>,
+    /// One at a time writes the history's file.
+    saving: tokio::sync::Mutex<()>,
     word: Mutex<Option<(NodeId, Word, Instant)>>,
     changes: AtomicU64,
 }
@@ -80,15 +95,19 @@ impl Leaders {
         mesh: Mesh,
     ) -> Arc<Self> {
         // The members' entry, and that of the first leader.
-        let new_log = raft.status().last_log.is_none_or(|index| index <= 1);
+        let status = raft.status();
+        let new_log = status.last_log.is_none_or(|index| index <= 1);
         Arc::new(Self {
             me,
             names,
             silence,
             new_log,
+            remembered: status.term,
+            heard: AtomicU64::new(0),
             raft,
             mesh,
             history: Mutex::new(history),
+            saving: tokio::sync::Mutex::default(),
             word: Mutex::default(),
             changes: AtomicU64::new(0),
         })
@@ -113,14 +132,19 @@ impl Leaders {
     ///
     /// # Errors
     /// As the room below says; this node leads on then.
-    pub async fn hand_over(&self, to: Option<NodeId>, cause: Cause) -> Result<NodeId, RaftError> {
+    pub async fn hand_over(
+        &self,
+        to: Option<NodeId>,
+        cause: Cause,
+        asked: Option<String>,
+    ) -> Result<NodeId, RaftError> {
         let status = self.raft.status();
         let furthest = || {
             let voters = status.peers.iter().filter(|(id, _)| status.voters.contains(id));
             voters.max_by_key(|(_, progress)| progress.matched).map(|(id, _)| *id)
         };
         let to = to.or_else(furthest).ok_or(RaftError::NoLeader)?;
-        let word = Word { term: status.term, cause };
+        let word = Word { term: status.term, cause, asked };
         if let Ok(said) = serde_json::to_vec(&word).map(Bytes::from) {
             *lock(&self.word) = Some((self.me, word, Instant::now()));
             for other in status.voters.into_iter().filter(|id| *id != self.me && *id != to) {
@@ -144,13 +168,21 @@ impl Leaders {
 
     /// What this node tells others.
     pub fn tell(&self) -> Result<Bytes, String> {
-        serde_json::to_vec(&self.history()).map(Bytes::from).map_err(|error| error.to_string())
+        let leadership = *self.raft.leadership().borrow();
+        let leading = leadership.me_leading.then_some(leadership.term);
+        let told = Told { leading, changes: self.history() };
+        serde_json::to_vec(&told).map(Bytes::from).map_err(|error| error.to_string())
     }
 
     /// Follows the leaders, until the node stops.
     pub async fn follow(self: Arc<Self>) {
         let mut leadership = self.raft.leadership();
         let mut events = self.mesh.peer_events();
+        for node in self.names.keys().filter(|node| **node != self.me) {
+            if self.mesh.peer_state(*node) == Some(PeerEventKind::Up) {
+                tokio::spawn(Arc::clone(&self).catch_up(*node));
+            }
+        }
         let mut seen = Seen { vacant: Some(Instant::now()), ..Seen::default() };
         loop {
             // What was seen of the connections comes before what it led to.
@@ -178,12 +210,13 @@ impl Leaders {
         }
     }
 
-    fn connection(&self, node: NodeId, kind: PeerEventKind, seen: &mut Seen) {
+    fn connection(self: &Arc<Self>, node: NodeId, kind: PeerEventKind, seen: &mut Seen) {
         let led = seen.leader.is_some_and(|(leader, _)| leader == node);
         let name = self.name(node);
         let name = if led { format!("{name}, the leader,") } else { name };
         match kind {
             PeerEventKind::Up => {
+                tokio::spawn(Arc::clone(self).catch_up(node));
                 if let Some((since, _)) = seen.gone.remove(&node) {
                     let seconds = since.elapsed().as_secs_f64();
                     tracing::info!("connected to {name} again, after {seconds:.1} s");
@@ -208,16 +241,24 @@ impl Leaders {
     async fn took_office(self: &Arc<Self>, leader: NodeId, term: u64, seen: &Seen) {
         self.changes.fetch_add(1, Ordering::Relaxed);
         let known = lock(&self.history).last().filter(|last| last.term >= term).cloned();
-        if let Some(known) = known {
-            // It leads since before this process began, which may have ended before it was told why.
-            tracing::info!(term, "{} leads", self.name(leader));
-            if !known.is_first_hand() && leader != self.me {
-                tokio::spawn(Arc::clone(self).ask(leader, term, known));
+        match known {
+            // It leads since before this process began, or another node was quicker to tell.
+            Some(known) if known.is_first_hand() => {
+                if seen.leader.is_none() {
+                    tracing::info!(term, "{} leads", self.name(leader));
+                } else {
+                    log(&known);
+                }
+                return;
             }
-            return;
+            Some(known) if leader != self.me => {
+                tokio::spawn(Arc::clone(self).ask(leader, term, known));
+                return;
+            }
+            _ => {}
         }
         let change = self.explain(leader, term, seen);
-        if lock(&self.history).add(change.clone()) {
+        if lock(&self.history).learn(vec![change.clone()]) {
             self.save().await;
         }
         if leader == self.me {
@@ -232,8 +273,12 @@ impl Leaders {
         let word = lock(&self.word).take().filter(|(from, word, at)| {
             seen.leader == Some((*from, word.term)) && at.elapsed() < WORD
         });
-        let gone = seen.leader.and_then(|(before, _)| seen.gone.get(&before).copied());
-        let cause = match (word, seen.leader, gone) {
+        let heard =
+            |term: u64| term > self.remembered || term == self.heard.load(Ordering::Relaxed);
+        let office = seen.leader.filter(|(_, term)| heard(*term));
+        let gone = office.and_then(|(before, _)| seen.gone.get(&before).copied());
+        let asked = word.as_ref().and_then(|(_, word, _)| word.asked.clone());
+        let cause = match (word, office, gone) {
             (Some((_, word, _)), ..) => word.cause,
             // Whoever leads is out of office only by a majority that leads on without it.
             (None, Some((before, _)), _) if before == self.me => Cause::NoQuorum,
@@ -244,7 +289,7 @@ impl Leaders {
             (None, None, _) => Cause::NoQuorum,
         };
         let known = lock(&self.history).last().map(|last| last.leader.clone());
-        let before = seen.leader.map(|(before, _)| self.name(before)).or(known);
+        let before = office.map(|(before, _)| self.name(before)).or(known);
         // A silent leader was so for an election timeout before anything could be noticed.
         let silence = if cause == Cause::Silent { self.silence } else { Duration::ZERO };
         let since = match (gone, seen.vacant) {
@@ -260,6 +305,7 @@ impl Leaders {
             since_ms: now_ms(),
             before,
             cause,
+            asked,
             without_leader_ms: since
                 .map(|since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
             told_by: self.name(self.me),
@@ -273,16 +319,10 @@ impl Leaders {
             if self.raft.leadership().borrow().leader != Some(leader) {
                 break;
             }
-            let answer = self.mesh.call(leader, HISTORY, Bytes::new(), CALL).await;
-            let told: Option<Vec<LeaderChange>> =
-                answer.ok().and_then(|answer| serde_json::from_slice(&answer).ok());
-            let told = told.unwrap_or_default();
             // It may not have come to it yet.
-            if let Some(first_hand) = told.iter().find(|told| told.term == term) {
-                change = first_hand.clone();
-                if lock(&self.history).learn(told) {
-                    self.save().await;
-                }
+            let told = self.ask_once(leader).await;
+            if let Some(first_hand) = told.into_iter().find(|told| told.term == term) {
+                change = first_hand;
                 break;
             }
             tokio::time::sleep(ASK_AGAIN).await;
@@ -290,7 +330,28 @@ impl Leaders {
         log(&change);
     }
 
+    /// Another node can be reached again: what it saw meanwhile is of interest here.
+    async fn catch_up(self: Arc<Self>, node: NodeId) {
+        self.ask_once(node).await;
+    }
+
+    /// What another node tells; nothing, if it does not answer.
+    async fn ask_once(&self, node: NodeId) -> Vec<LeaderChange> {
+        let answer = self.mesh.call(node, HISTORY, Bytes::new(), CALL).await;
+        let told: Option<Told> =
+            answer.ok().and_then(|answer| serde_json::from_slice(&answer).ok());
+        let Told { leading, changes } = told.unwrap_or_default();
+        if let Some(term) = leading {
+            self.heard.store(term, Ordering::Relaxed);
+        }
+        if lock(&self.history).learn(changes.clone()) {
+            self.save().await;
+        }
+        changes
+    }
+
     async fn save(&self) {
+        let _turn = self.saving.lock().await;
         let history = lock(&self.history).clone();
         let written = tokio::task::spawn_blocking(move || {
             history.write().map_err(|error| (history.path().to_owned(), error))

@@ -13,12 +13,14 @@ mod engine;
 mod group;
 mod history;
 mod leaders;
+mod live;
 mod machine;
 mod service;
 mod stand;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -29,7 +31,7 @@ use tokio::sync::watch::{Receiver, Sender, channel as watch_channel};
 use crate::api;
 use crate::commit::peers::SharedGroup;
 use crate::commit::{AllDatabases, Arbiter, Database, Fetching, Holder, Service, Settings, Shared};
-use crate::core::config::{Config, Immutable, JournalPolicy, Passthrough};
+use crate::core::config::{Config, Immutable, JournalPolicy, LogLevel, Passthrough};
 use crate::core::history::Cause;
 use crate::core::{NodeId, SystemClock};
 use crate::mesh::{Identity, Mesh, MeshConfig, Peer};
@@ -43,6 +45,7 @@ use engine::EmbeddedEngine;
 use group::NodeGroup;
 use history::History;
 use leaders::Leaders;
+use live::Live;
 
 /// What a node does not survive. Each says what failed and on what.
 #[derive(Debug, thiserror::Error)]
@@ -141,13 +144,17 @@ struct Parts {
     failed: Receiver<Option<String>>,
 }
 
-/// Runs a node until SIGTERM or SIGINT.
+/// Runs a node until SIGTERM or SIGINT. `set_level`: changes what is written to the log.
 ///
 /// # Errors
 /// What kept it from starting, or ended it.
-pub async fn run(config: Config) -> Result<(), NodeError> {
+pub async fn run(config: Config, set_level: fn(LogLevel)) -> Result<(), NodeError> {
     let mut stop = StopSignals::new()?;
-    let parts = start(&config).await?;
+    let folder = open_folder(&config, NodeId(config.node.id)).await?;
+    let live = Arc::new(Live::open(&folder, config));
+    let config = live.running();
+    set_level(config.log.level);
+    let parts = start(&config, folder).await?;
     let databases = Arc::clone(&parts.databases);
     blocking(move || databases.begin_to_serve()).await??;
     tokio::spawn(Arc::clone(&parts.databases).fetch_lost());
@@ -158,9 +165,10 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
             tracing::warn!(path = %mounted.display(), %error, "the mount is left behind");
         }
     });
-    let engine = EmbeddedEngine::new(&config, &parts);
+    let engine = EmbeddedEngine::new(&config, &parts, Arc::clone(&live));
     let options =
         api::Options::new(&config.api, accounts::group(config.api.socket_group.as_deref())?);
+    live.follow(turn(&parts, Arc::clone(&options.expose_metrics), set_level));
     let serving = api::serve(Arc::clone(&engine) as _, options).await?;
     stand::begin(&engine);
     let mut ended = mount.ended();
@@ -192,9 +200,23 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     outcome.and(unmounted.map_err(NodeError::from))
 }
 
-async fn start(config: &Config) -> Result<Parts, NodeError> {
+/// Lets the settings take effect that can while the node runs (core's `LIVE`).
+fn turn(
+    parts: &Parts,
+    expose_metrics: Arc<AtomicBool>,
+    set_level: fn(LogLevel),
+) -> impl Fn(&Config) + Send + Sync + 'static {
+    let (raft, writes) = (Arc::clone(&parts.raft), parts.databases.shared().settings.clone());
+    move |config| {
+        set_level(config.log.level);
+        expose_metrics.store(config.api.expose_metrics, Ordering::Relaxed);
+        writes.set(settings(config));
+        raft.set_compaction(compaction(config));
+    }
+}
+
+async fn start(config: &Config, folder: DataFolder) -> Result<Parts, NodeError> {
     let me = NodeId(config.node.id);
-    let folder = open_folder(config, me).await?;
     let (store, recovered) = Store::open(folder.path(), SystemTime::now())?;
     for (aside, why) in &recovered.set_aside {
         tracing::error!(kept = %aside.folder.display(), %why, "a database was set aside");
@@ -336,17 +358,21 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
+fn compaction(config: &Config) -> Compaction {
+    let after = config.raft.log_purge_bytes;
+    Compaction { after, keep: after / 4, most: after.saturating_mul(8) }
+}
+
 fn raft_config(config: &Config, folder: &DataFolder, fatal: Sender<Option<String>>) -> RaftConfig {
     let members = config.members.iter().map(|member| {
         let (name, address) = (member.name.clone(), member.address.clone());
         (NodeId(member.id), Member { name, address })
     });
     let peers = config.members.iter().filter(|member| member.id != config.node.id);
-    let after = config.raft.log_purge_bytes;
     RaftConfig {
         heartbeat: config.raft.heartbeat,
         election: (config.raft.election_timeout_min, config.raft.election_timeout_max),
-        compaction: Compaction { after, keep: after / 4, most: after.saturating_mul(8) },
+        compaction: compaction(config),
         bootstrap: config.bootstrap.then(|| members.collect()),
         peers: peers.map(|member| NodeId(member.id)).collect(),
         on_fatal: Arc::new(move |why| {
@@ -392,7 +418,8 @@ async fn hand_over(parts: &Parts) {
     if !parts.raft.leadership().borrow().me_leading {
         return;
     }
-    match tokio::time::timeout(HANDOVER, parts.leaders.hand_over(None, Cause::Stopped)).await {
+    match tokio::time::timeout(HANDOVER, parts.leaders.hand_over(None, Cause::Stopped, None)).await
+    {
         Ok(Ok(to)) => tracing::info!(to = to.0, "leadership handed over"),
         Ok(Err(error)) => tracing::warn!(%error, "leadership not handed over; the others elect"),
         Err(_) => tracing::warn!("leadership not handed over in time; the others elect"),

@@ -43,8 +43,7 @@ impl RpcHandler for Calls {
                 // Nodes of the first version do not say who asked.
                 let asked =
                     postcard::from_bytes(rest).unwrap_or_else(|_| "another node".to_owned());
-                let cause = Cause::Switchover { asked };
-                let leader = self.leaders.hand_over(to, cause).await;
+                let leader = self.leaders.hand_over(to, Cause::Switchover, Some(asked)).await;
                 let leader = leader.map_err(|error| error.to_string())?;
                 postcard::to_allocvec(&leader).map(Bytes::from).map_err(|error| error.to_string())
             })

@@ -18,7 +18,11 @@ def newest(cluster, leader, cause):
         last = [told(node)[-1] for node in cluster.running()]
         return all(x == last[0] for x in last) and last[0]["cause"] == cause and last[0]
 
-    change = wait_for(alike, 10, f"{cause} in the history of all nodes")
+    try:
+        change = wait_for(alike, 10)
+    except AssertionError:
+        said = "\n".join(f"{node}: {told(node)[-3:]}" for node in cluster.running())
+        raise AssertionError(f"not {cause} in the history of all nodes:\n{said}") from None
     assert change["leader"] == leader.name == change["told_by"]
     assert change["term"] == leader.term()
     return change

@@ -11,12 +11,14 @@ mod check;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod manual;
+mod overlay;
 mod parse;
 mod types;
 mod units;
 
 pub use accounts::number_of;
 pub use manual::{example, manual, schema};
+pub use overlay::{ChangeError, ConfigView, LIVE, Overlay, flat};
 pub use parse::{ConfigError, Problem, parse, show};
 pub use types::{
     ApiSettings, Config, EngineKind, Immutable, JournalPolicy, LogFormat, LogLevel, LogSettings,
