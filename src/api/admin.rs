@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::{Body, HttpBody, to_bytes};
-use axum::extract::{Extension, Query, State};
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::BodyExt;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::access::Door;
-use super::answer::error;
+use super::answer::{Asked, error};
 use super::server::{BODY_MAX, BODY_TIME};
 use crate::core::DatabaseName;
 use crate::core::config::parse_duration;
@@ -58,7 +59,7 @@ impl TimeoutQuery {
 /// `POST /barrier?timeout=5s`: 200 when all that was committed before is visible here.
 pub(super) async fn barrier(
     State(engine): State<Arc<dyn Engine>>,
-    Query(query): Query<TimeoutQuery>,
+    Asked(query): Asked<TimeoutQuery>,
 ) -> Response {
     let timeout = match query.read() {
         Ok(timeout) => timeout,
@@ -70,9 +71,9 @@ pub(super) async fn barrier(
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct SwitchoverBody {
+pub(super) struct SwitchoverBody {
     /// The node that shall lead; without it, the one that is furthest.
     to: Option<String>,
 }
@@ -82,7 +83,7 @@ struct SwitchoverBody {
 pub(super) async fn switchover(
     State(engine): State<Arc<dyn Engine>>,
     Extension(door): Extension<Door>,
-    Query(query): Query<TimeoutQuery>,
+    Asked(query): Asked<TimeoutQuery>,
     body: Body,
 ) -> Response {
     let (timeout, body) = match read::<SwitchoverBody>(&query, body).await {
@@ -99,16 +100,16 @@ pub(super) async fn switchover(
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct CheckBody {
+pub(super) struct CheckBody {
     database: DatabaseName,
 }
 
 /// `POST /check` with `{"database": "app.db"}`: what every node has of it, read byte by byte.
 pub(super) async fn check(
     State(engine): State<Arc<dyn Engine>>,
-    Query(query): Query<TimeoutQuery>,
+    Asked(query): Asked<TimeoutQuery>,
     body: Body,
 ) -> Response {
     match read::<Option<CheckBody>>(&query, body).await {

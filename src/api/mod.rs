@@ -17,6 +17,7 @@ mod answer;
 mod data;
 mod health;
 mod metrics;
+mod openapi;
 mod process;
 mod server;
 mod settings;
@@ -27,5 +28,6 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
+pub use openapi::document;
 pub use server::{ApiError, Options, Serving, serve};
 pub use socket::{ShortPath, bind_socket};

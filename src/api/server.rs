@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 
 use super::access::{Door, Guard, Wish, guard};
 use super::socket::bind_socket;
-use super::{admin, answer, data, health, metrics, settings};
+use super::{admin, answer, data, health, metrics, openapi, settings};
 use crate::core::config::ApiSettings;
 use crate::core::engine::Engine;
 
@@ -183,6 +183,7 @@ fn router(engine: &Arc<dyn Engine>, guards: &Guard) -> Router {
         .route("/databases", get(data::databases))
         .route("/history", get(data::history))
         .route("/config", get(settings::config))
+        .route("/openapi.json", get(openapi::serve))
         .route("/barrier", post(admin::barrier));
     let change = Router::new()
         .route("/config", patch(settings::change))

@@ -64,6 +64,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Check or show a configuration file.
     Config(config::Args),
+    /// Print the description of the HTTP API, as `OpenAPI` 3.1.
+    Openapi,
     /// Print the completions of a shell.
     Completions(manual::CompletionsArgs),
     /// Write the manual pages into a folder.
@@ -92,6 +94,7 @@ impl Cli {
             Command::Check(args) => check::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Config(args) => config::run(&args),
+            Command::Openapi => output::print(&output::json(&crate::api::document())?),
             Command::Completions(args) => manual::completions(&args),
             Command::Man(args) => manual::pages(&args),
             Command::DevChild(args) => Err(dev::run_child(&args)),

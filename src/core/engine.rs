@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::config::{ChangeError, ConfigView};
@@ -56,7 +57,7 @@ pub trait Engine: Send + Sync {
 }
 
 /// What users see in health checks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     Primary,
@@ -64,7 +65,7 @@ pub enum Role {
 }
 
 /// A node's part in its Raft group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RaftRole {
     Leader,
@@ -74,7 +75,7 @@ pub enum RaftRole {
 }
 
 /// This node, and the cluster as it sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     pub cluster: String,
     pub id: NodeId,
@@ -107,7 +108,7 @@ pub struct Status {
 }
 
 /// A COMMIT that was answered with an error although it was, or may have been, committed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Indeterminate {
     /// Node, boot and sequence, as in the log.
     pub transaction: String,
@@ -118,7 +119,7 @@ pub struct Indeterminate {
 }
 
 /// What became of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// Not known yet; the log will say.
@@ -129,7 +130,7 @@ pub enum Outcome {
 
 /// Whether a majority answers: what a leader knows of its followers, a follower of its leader. A
 /// leader without a majority goes on calling itself leader, so health comes from here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Quorum {
     pub ok: bool,
     /// Since a majority last answered; unknown when it never did.
@@ -137,7 +138,7 @@ pub struct Quorum {
 }
 
 /// A member, as this node sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MemberStatus {
     pub id: NodeId,
     pub name: String,
@@ -152,7 +153,7 @@ pub struct MemberStatus {
 }
 
 /// A member's part. `Voter`: a voter that is not the leader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MemberRole {
     Leader,
@@ -161,11 +162,12 @@ pub enum MemberRole {
 }
 
 /// A database, as this node has applied it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DatabaseStatus {
     pub name: DatabaseName,
     pub incarnation: Incarnation,
     #[serde(with = "position_text")]
+    #[schemars(with = "PositionText")]
     pub position: Position,
     /// Bytes.
     pub page_size: u32,
@@ -184,7 +186,7 @@ pub struct DatabaseStatus {
 }
 
 /// How a database commits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JournalMode {
     Wal,
@@ -192,14 +194,14 @@ pub enum JournalMode {
 }
 
 /// A barrier was passed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BarrierPassed {
     /// All up to this entry is visible here.
     pub index: u64,
 }
 
 /// A switchover that was not refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum Switchover {
     /// This node leads now.
@@ -209,7 +211,7 @@ pub enum Switchover {
 }
 
 /// A database as it was found on each node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckedDatabase {
     pub name: DatabaseName,
     /// By the name of the node.
@@ -217,13 +219,14 @@ pub struct CheckedDatabase {
 }
 
 /// What one node has of a database.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum Copy {
     /// Its bytes add up to the position's checksum.
     Sound {
         incarnation: Incarnation,
         #[serde(with = "position_text")]
+        #[schemars(with = "PositionText")]
         position: Position,
         /// Pages that were read.
         pages: u32,
@@ -331,6 +334,23 @@ pub struct Latency {
     /// Upper bounds in seconds, ascending, with how many took at most that long and longer than
     /// the bound before. What took longer than the last is in `count` alone.
     pub buckets: Vec<(f64, u64)>,
+}
+
+/// What the schema says of a position.
+struct PositionText;
+
+impl JsonSchema for PositionText {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Position".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "Transaction and checksum, in hexadecimal, as LiteFS writes them.",
+            "type": "string",
+            "pattern": "^[0-9a-f]{16}/[0-9a-f]{16}$",
+        })
+    }
 }
 
 /// A position as LiteFS writes it, in JSON.

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -24,18 +25,20 @@ pub const LIVE: [&str; 7] = [
 ];
 
 /// Changes by the names of their keys: `write.lock_wait` → `20ms`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Overlay(BTreeMap<String, Value>);
 
 /// The configuration that runs, and where it comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConfigView {
     /// What the file said when the node was started.
+    #[schemars(with = "Config")]
     pub file: Value,
     /// What was changed since, over restarts, by the names of the keys.
     pub changed: Overlay,
     /// What runs: the file, and the changes.
+    #[schemars(with = "Config")]
     pub running: Value,
     /// The keys that can be changed without a restart.
     pub live: Vec<String>,
