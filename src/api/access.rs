@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -26,6 +27,16 @@ pub(super) enum Door {
     Network,
 }
 
+impl Door {
+    /// By which way somebody asked for a change, in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Door::Socket => "the Unix socket",
+            Door::Loopback | Door::Network => "the HTTP API",
+        }
+    }
+}
+
 /// What a request wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wish {
@@ -42,7 +53,7 @@ pub(super) enum Wish {
 #[derive(Debug, Clone)]
 pub(super) struct Guard {
     pub door: Door,
-    pub expose_metrics: bool,
+    pub expose_metrics: Arc<AtomicBool>,
     pub token_file: Option<Arc<PathBuf>>,
 }
 
@@ -52,7 +63,9 @@ impl Guard {
         match (self.door, wish) {
             (Door::Socket, _) | (_, Wish::Health) => true,
             (Door::Loopback, wish) => wish != Wish::Change,
-            (Door::Network, wish) => wish == Wish::Metrics && self.expose_metrics,
+            (Door::Network, wish) => {
+                wish == Wish::Metrics && self.expose_metrics.load(Ordering::Relaxed)
+            }
         }
     }
 
@@ -83,13 +96,14 @@ impl Guard {
 /// The middleware before each group of routes.
 pub(super) async fn guard(
     State((guard, wish)): State<(Guard, Wish)>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    match guard.refuse(wish, request.headers()).await {
-        Some(refusal) => refusal,
-        None => next.run(request).await,
+    if let Some(refusal) = guard.refuse(wish, request.headers()).await {
+        return refusal;
     }
+    request.extensions_mut().insert(guard.door);
+    next.run(request).await
 }
 
 fn unauthorized(why: &str) -> Response {

@@ -4,14 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, to_bytes};
-use axum::extract::{Query, State};
+use axum::body::{Body, HttpBody, to_bytes};
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::answer::error;
+use super::access::Door;
+use super::answer::{Asked, error};
 use super::server::{BODY_MAX, BODY_TIME};
 use crate::core::DatabaseName;
 use crate::core::config::parse_duration;
@@ -22,6 +26,10 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// The longest that a request may ask for.
 pub(super) const TIMEOUT_MAX: Duration = Duration::from_mins(1);
+
+/// How long, and how much, is taken of a body that is too long.
+const REST_TIME: Duration = Duration::from_secs(1);
+const REST_MAX: usize = 1 << 20;
 
 /// A request that is not passed on, and why.
 pub(super) type Refusal = (StatusCode, String);
@@ -51,7 +59,7 @@ impl TimeoutQuery {
 /// `POST /barrier?timeout=5s`: 200 when all that was committed before is visible here.
 pub(super) async fn barrier(
     State(engine): State<Arc<dyn Engine>>,
-    Query(query): Query<TimeoutQuery>,
+    Asked(query): Asked<TimeoutQuery>,
 ) -> Response {
     let timeout = match query.read() {
         Ok(timeout) => timeout,
@@ -63,9 +71,9 @@ pub(super) async fn barrier(
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct SwitchoverBody {
+pub(super) struct SwitchoverBody {
     /// The node that shall lead; without it, the one that is furthest.
     to: Option<String>,
 }
@@ -74,14 +82,15 @@ struct SwitchoverBody {
 /// nobody can.
 pub(super) async fn switchover(
     State(engine): State<Arc<dyn Engine>>,
-    Query(query): Query<TimeoutQuery>,
+    Extension(door): Extension<Door>,
+    Asked(query): Asked<TimeoutQuery>,
     body: Body,
 ) -> Response {
     let (timeout, body) = match read::<SwitchoverBody>(&query, body).await {
         Ok(asked) => asked,
         Err((code, why)) => return error(code, &why),
     };
-    match engine.switchover(body.to, timeout).await {
+    match engine.switchover(body.to, door.words(), timeout).await {
         Ok(done @ Switchover::Done { .. }) => Json(done).into_response(),
         Ok(accepted @ Switchover::Accepted { .. }) => {
             (StatusCode::ACCEPTED, Json(accepted)).into_response()
@@ -91,16 +100,16 @@ pub(super) async fn switchover(
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct CheckBody {
+pub(super) struct CheckBody {
     database: DatabaseName,
 }
 
 /// `POST /check` with `{"database": "app.db"}`: what every node has of it, read byte by byte.
 pub(super) async fn check(
     State(engine): State<Arc<dyn Engine>>,
-    Query(query): Query<TimeoutQuery>,
+    Asked(query): Asked<TimeoutQuery>,
     body: Body,
 ) -> Response {
     match read::<Option<CheckBody>>(&query, body).await {
@@ -122,8 +131,28 @@ pub(super) async fn read<T: Default + DeserializeOwned>(
     Ok((query.read()?, read_body(body).await?))
 }
 
+/// What is already on its way is taken, up to a bound: a connection that is closed on it breaks before
+/// the answer was read.
+async fn discard(mut body: Body) {
+    let mut taken = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        taken += frame.data_ref().map_or(0, Bytes::len);
+        if taken > REST_MAX {
+            return;
+        }
+    }
+}
+
 /// No body, or JSON; bounded in size and time.
-async fn read_body<T: Default + DeserializeOwned>(body: Body) -> Result<T, Refusal> {
+pub(super) async fn read_body<T: Default + DeserializeOwned>(body: Body) -> Result<T, Refusal> {
+    // One that says beforehand that it is too long is not waited for.
+    if body.size_hint().lower() > BODY_MAX as u64 {
+        tokio::spawn(tokio::time::timeout(REST_TIME, discard(body)));
+        return Err((
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is longer than {BODY_MAX} bytes"),
+        ));
+    }
     let bytes = match tokio::time::timeout(BODY_TIME, to_bytes(body, BODY_MAX)).await {
         Ok(Ok(bytes)) => bytes,
         Ok(Err(_)) => {

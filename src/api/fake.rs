@@ -5,11 +5,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::core::config::{ChangeError, ConfigView, Overlay, example};
 use crate::core::engine::{
-    BarrierPassed, CheckedDatabase, Copy, DatabaseStatus, Engine, JournalMode, Latency, Later,
-    MemberRole, MemberStatus, Metrics, Quorum, RaftRole, Role, Status, Switchover, SwitchoverError,
-    Unavailable,
+    BarrierPassed, CheckedDatabase, Copy, DatabaseStatus, Disk, Engine, JournalMode, Latency,
+    Later, Machine, MemberRole, MemberStatus, Metrics, Quorum, RaftRole, Role, Status, Switchover,
+    SwitchoverError, Unavailable,
 };
+use crate::core::history::{Cause, LeaderChange};
 use crate::core::members::{NotDone, Told, Wish};
 use crate::core::{Checksum, DatabaseName, Incarnation, NodeId, Position, Txid};
 
@@ -19,12 +21,16 @@ pub(crate) struct FakeEngine {
     pub switchover: Mutex<Result<Switchover, SwitchoverError>>,
     /// What the nodes have of any database.
     pub copies: Mutex<BTreeMap<String, Copy>>,
+    /// What was changed of the example configuration.
+    pub changed: Mutex<Overlay>,
     /// How long barriers and switchovers take.
     pub takes: Mutex<Duration>,
     /// Barriers begun.
     pub begun: AtomicU32,
     /// The switchovers asked for.
     pub asked: Mutex<Vec<(Option<String>, Duration)>>,
+    /// By which way the last was.
+    pub asked_by: Mutex<Option<&'static str>>,
 }
 
 impl Default for FakeEngine {
@@ -34,9 +40,11 @@ impl Default for FakeEngine {
             barrier: Mutex::new(Ok(BarrierPassed { index: 42 })),
             switchover: Mutex::new(Ok(Switchover::Done { leader: "n2".into() })),
             copies: Mutex::default(),
+            changed: Mutex::default(),
             takes: Mutex::default(),
             begun: AtomicU32::new(0),
             asked: Mutex::default(),
+            asked_by: Mutex::default(),
         }
     }
 }
@@ -95,13 +103,48 @@ impl Engine for FakeEngine {
             wal_bytes: 8272,
             write_lock: Some("n2".into()),
             waiting: 1,
+            behind: 0,
+        }]
+    }
+
+    fn history(&self) -> Vec<LeaderChange> {
+        vec![LeaderChange {
+            term: 7,
+            leader: "n1".into(),
+            since_ms: 1_700_000_000_123,
+            before: Some("n2".into()),
+            cause: Cause::Died,
+            asked: None,
+            without_leader_ms: Some(31),
+            told_by: "n1".into(),
         }]
     }
 
     fn metrics(&self) -> Metrics {
         let commit_latency =
             Latency { count: 10, sum_seconds: 0.5, buckets: vec![(0.001, 4), (0.01, 5)] };
-        Metrics { committed: 9, indeterminate: 1, commit_latency, ..Metrics::default() }
+        let machine = Machine {
+            disk: Some(Disk { bytes: 1 << 40, free: 1 << 30 }),
+            certificates: vec![("node", 1_800_000_000)],
+        };
+        Metrics { committed: 9, indeterminate: 1, commit_latency, machine, ..Metrics::default() }
+    }
+
+    fn config(&self) -> ConfigView {
+        let changed = self.changed.lock().unwrap();
+        let running = changed.over(&example()).unwrap();
+        changed.view(&example(), &running).unwrap()
+    }
+
+    fn change_config(
+        &self,
+        patch: serde_json::Value,
+    ) -> Later<'_, Result<ConfigView, ChangeError>> {
+        Box::pin(async move {
+            let changed = self.changed.lock().unwrap().patched(&example(), &patch)?.0;
+            *self.changed.lock().unwrap() = changed;
+            Ok(self.config())
+        })
     }
 
     fn barrier(&self, timeout: Duration) -> Later<'_, Result<BarrierPassed, Unavailable>> {
@@ -119,10 +162,12 @@ impl Engine for FakeEngine {
     fn switchover(
         &self,
         to: Option<String>,
+        asked: &'static str,
         timeout: Duration,
     ) -> Later<'_, Result<Switchover, SwitchoverError>> {
         Box::pin(async move {
             self.asked.lock().unwrap().push((to, timeout));
+            *self.asked_by.lock().unwrap() = Some(asked);
             let takes = *self.takes.lock().unwrap();
             tokio::time::sleep(takes).await;
             self.switchover.lock().unwrap().clone()

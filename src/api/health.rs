@@ -6,20 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::answer::error;
+use super::answer::{Asked, error};
 use crate::core::config::parse_duration;
 use crate::core::engine::{Engine, Role, Status};
 
 type Shared = State<Arc<dyn Engine>>;
 
 /// What a health endpoint says.
-#[derive(Debug, Serialize)]
-struct Health<'a> {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Health<'a> {
+    /// `running`, `starting` or `stuck`.
     state: &'static str,
     role: Role,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,7 +63,7 @@ pub(super) struct ReplicaQuery {
 }
 
 /// A node that serves reads and does not lead; with `lag`, that is at most so far behind.
-pub(super) async fn replica(State(engine): Shared, Query(query): Query<ReplicaQuery>) -> Response {
+pub(super) async fn replica(State(engine): Shared, Asked(query): Asked<ReplicaQuery>) -> Response {
     let allowed = match query.lag.as_deref().map(parse_lag) {
         None => None,
         Some(Some(lag)) => Some(lag),

@@ -3,7 +3,8 @@
 //! Promises:
 //! - no-open-door: off loopback only the health endpoints answer without the bearer token (and
 //!   `/metrics` by setting). On loopback what only reads is open, and `POST /barrier`, which
-//!   changes nothing. `POST /switchover` needs the token or the Unix socket. The socket's mode is
+//!   changes nothing. What changes anything, such as `POST /switchover`, needs the token or the Unix
+//!   socket. The socket's mode is
 //!   0660: whoever opens it is root or of its group.
 //! - bounded-answer: each request has a time in which it is answered, each connection one in which
 //!   its request must have arrived, and there are only so many connections.
@@ -17,7 +18,10 @@ mod data;
 mod health;
 mod members;
 mod metrics;
+mod openapi;
+mod process;
 mod server;
+mod settings;
 mod socket;
 
 #[cfg(test)]
@@ -25,5 +29,6 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
+pub use openapi::document;
 pub use server::{ApiError, Options, Serving, serve};
 pub use socket::{ShortPath, bind_socket};

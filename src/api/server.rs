@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -11,7 +12,7 @@ use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{MethodRouter, delete, get, patch, post};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -21,7 +22,7 @@ use tokio::task::JoinSet;
 
 use super::access::{Door, Guard, Wish, guard};
 use super::socket::bind_socket;
-use super::{admin, answer, data, health, members, metrics};
+use super::{admin, answer, data, health, members, metrics, openapi, settings};
 use crate::core::config::ApiSettings;
 use crate::core::engine::Engine;
 
@@ -61,7 +62,8 @@ pub struct Options {
     /// The group of the socket; without it the process's own.
     pub socket_group: Option<u32>,
     pub token_file: Option<PathBuf>,
-    pub expose_metrics: bool,
+    /// May change while it serves.
+    pub expose_metrics: Arc<AtomicBool>,
 }
 
 impl Options {
@@ -74,7 +76,7 @@ impl Options {
             socket: Some(settings.socket.clone()),
             socket_group,
             token_file: settings.token_file.clone(),
-            expose_metrics: settings.expose_metrics,
+            expose_metrics: Arc::new(AtomicBool::new(settings.expose_metrics)),
         }
     }
 }
@@ -180,8 +182,12 @@ fn router(engine: &Arc<dyn Engine>, guards: &Guard) -> Router {
         .route("/cluster", get(data::cluster))
         .route("/databases", get(data::databases))
         .route("/members", get(members::list))
+        .route("/history", get(data::history))
+        .route("/config", get(settings::config))
+        .route("/openapi.json", get(openapi::serve))
         .route("/barrier", post(admin::barrier));
     let change = Router::new()
+        .route("/config", patch(settings::change))
         .route("/switchover", post(admin::switchover))
         .route("/check", post(admin::check))
         .route("/members", post(members::add))

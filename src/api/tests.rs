@@ -62,7 +62,7 @@ impl Api {
             socket: Some(folder.path().join("api.sock")),
             socket_group: None,
             token_file: token.then_some(token_file),
-            expose_metrics,
+            expose_metrics: Arc::new(expose_metrics.into()),
         };
         let serving = serve(engine.clone(), options).await.unwrap();
         Self { engine, folder, serving }
@@ -212,7 +212,10 @@ async fn data_and_metrics() {
     let databases = api.get("/databases").await.json();
     assert_eq!(databases[0]["position"], "000000000000001f/8000000000000000");
     assert_eq!(databases[0]["write_lock"], "n2");
-    let metrics = api.get("/metrics").await;
+    let history = api.get("/history").await.json();
+    assert_eq!(history[0]["cause"], "died");
+    let accept = "accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n\r\n";
+    let metrics = api.send("GET", "/metrics", accept).await;
     assert!(metrics.head.contains("application/openmetrics-text"), "{}", metrics.head);
     for line in [
         "# TYPE litefs_py_transactions counter",
@@ -226,10 +229,24 @@ async fn data_and_metrics() {
         "litefs_py_member_lag_entries{member=\"n2\"} 0",
         "litefs_py_database_txid{database=\"app.db\"} 31",
         "litefs_py_database_bytes{database=\"app.db\"} 49152",
+        "litefs_py_raft_role{role=\"leader\"} 1",
+        "litefs_py_raft_role{role=\"learner\"} 0",
+        "litefs_py_quorum_age_seconds 0.012",
+        "litefs_py_members_up 2",
+        "litefs_py_disk_free_bytes 1073741824",
+        "litefs_py_certificate_expiry_timestamp_seconds{certificate=\"node\"} 1800000000",
+        "litefs_py_build_info{version=\"0.1.0\"} 1",
+        "# TYPE process_cpu_seconds counter",
         "# EOF",
     ] {
         assert!(metrics.body.lines().any(|l| l == line), "{line} is not in\n{}", metrics.body);
     }
+    let text = api.get("/metrics").await;
+    assert!(text.head.contains("text/plain; version=0.0.4"), "{}", text.head);
+    assert!(text.body.contains("\n# TYPE litefs_py_transactions_total counter\n"), "{}", text.body);
+    assert!(text.body.contains("\nlitefs_py_transactions_total{outcome=\"committed\"} 9\n"));
+    assert!(text.body.contains("\n# TYPE process_cpu_seconds_total counter\n"));
+    assert!(!text.body.contains("EOF"));
     api.engine.change(|s| s.quorum.ok = false);
     assert!(api.get("/metrics").await.body.contains("litefs_py_primary 0\n"));
 }
@@ -244,7 +261,7 @@ async fn no_open_door_on_the_network() {
             assert!(!text.contains(data), "{path} tells {data}: {text}");
         }
     }
-    for path in ["/cluster", "/databases", "/metrics"] {
+    for path in ["/cluster", "/databases", "/history", "/metrics"] {
         let answer = api.get(path).await;
         assert_eq!(answer.code, 401, "{path}");
         assert!(answer.head.contains("www-authenticate: bearer"));
@@ -350,7 +367,7 @@ async fn a_taken_port_is_told() {
         socket: None,
         socket_group: None,
         token_file: None,
-        expose_metrics: false,
+        expose_metrics: Arc::default(),
     };
     let error = serve(api.engine.clone(), options).await.err().unwrap().to_string();
     assert!(
@@ -489,4 +506,46 @@ async fn members_are_changed_by_who_may() {
     assert_eq!(delete("/members/n1").await.code, 412);
     assert_eq!(delete("/tokens/ab").await.code, 404);
     assert_eq!(api.get("/tokens").await.code, 401, "not even who has tokens");
+}
+
+#[tokio::test]
+async fn the_configuration_is_shown_and_changed() {
+    let api = Api::loopback().await;
+    assert_eq!(api.get("/config").await.json()["running"]["write"]["lock_wait"], "50ms");
+    let change = "{\"write\": {\"lock_wait\": \"20ms\"}}";
+    let send = async |token: Option<&str>, body: &str| {
+        let token = token.map(|t| format!("authorization: Bearer {t}\r\n")).unwrap_or_default();
+        let more = format!("{token}content-length: {}\r\n\r\n{body}", body.len());
+        api.send("PATCH", "/config", &more).await
+    };
+    assert_eq!(send(None, change).await.code, 401);
+    let answer = send(Some(TOKEN), change).await;
+    assert_eq!((answer.code, &answer.json()["changed"]["write.lock_wait"]), (200, &"20ms".into()));
+    assert_eq!(api.get("/config").await.json()["running"]["write"]["lock_wait"], "20ms");
+    for (body, code, word) in [
+        ("{", 400, "the body"),
+        ("", 422, "an object"),
+        ("{\"log\": {\"lvel\": \"info\"}}", 422, "did you mean \"log.level\"?"),
+        ("{\"write\": {\"lock_wait\": \"1h\"}}", 422, "at most 1s"),
+        ("{\"mount\": {\"path\": \"/x\"}}", 412, "mount.path cannot be changed while"),
+    ] {
+        let answer = send(Some(TOKEN), body).await;
+        assert_eq!(answer.code, code, "{body}");
+        let said = answer.json()["error"].as_str().unwrap().to_owned();
+        assert!(said.contains(word), "{body}: {said}");
+    }
+    assert_eq!(api.get("/config").await.json()["changed"].as_object().unwrap().len(), 1);
+}
+
+/// bounded-answer: before a byte of it has come.
+#[tokio::test]
+async fn a_body_that_will_be_too_long_is_refused_at_once() {
+    let api = Api::loopback().await;
+    let head = format!(
+        "PATCH /config HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+         authorization: Bearer {TOKEN}\r\ncontent-length: 1000000000\r\n\r\n"
+    );
+    let began = std::time::Instant::now();
+    assert_eq!(exchange(&mut api.tcp().await, head.as_bytes()).await.code, 413);
+    assert!(began.elapsed() < server::BODY_TIME);
 }

@@ -209,7 +209,7 @@ impl Answer {
         let exit = match self.code {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::NoPermission,
             StatusCode::SERVICE_UNAVAILABLE => Exit::TryAgain,
-            StatusCode::BAD_REQUEST => Exit::Usage,
+            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Exit::Usage,
             StatusCode::PRECONDITION_FAILED | StatusCode::NOT_FOUND => Exit::Unavailable,
             StatusCode::CONFLICT => Exit::CannotCreate,
             _ => Exit::Software,

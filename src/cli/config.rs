@@ -1,11 +1,17 @@
-//! `litefs-py config`: checks and shows configuration files, and makes their manual.
+//! `litefs-py config`: checks and shows configuration files, makes their manual, and changes settings of
+//! a node that runs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::output::{json, print};
-use super::target::load_config;
-use super::{CONFIG_PATH, Exit, Failure};
-use crate::core::config;
+use hyper::Method;
+use serde_json::Value;
+
+use super::client::WAIT_TIME;
+use super::output::{json, print, table};
+use super::target::{Target, load_config};
+use super::{CONFIG_PATH, Exit, Failure, block_on};
+use crate::core::config::{self, ConfigView, flat};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -24,6 +30,23 @@ enum What {
     Show {
         #[arg(default_value = CONFIG_PATH)]
         file: PathBuf,
+    },
+    /// Change a setting of the running node, over restarts; `null` takes the change back.
+    Set {
+        #[command(flatten)]
+        target: Target,
+        /// The setting, such as `write.lock_wait`.
+        key: String,
+        /// Its value, such as 20ms.
+        value: String,
+    },
+    /// Show where what the node runs by is not what its file says.
+    Diff {
+        #[command(flatten)]
+        target: Target,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Print the JSON schema of configuration files.
     Schema,
@@ -44,7 +67,75 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             })?;
             print(&shown)
         }
+        What::Set { .. } | What::Diff { .. } => print(&block_on(ask(args))?),
         What::Schema => print(&json(&config::schema())?),
         What::Docs => print(&config::manual()),
     }
+}
+
+/// What a running node is asked for.
+pub(super) async fn ask(args: &Args) -> Result<String, Failure> {
+    match &args.what {
+        What::Set { target, key, value } => set(target, key, value).await,
+        What::Diff { target, json } => diff(target, *json).await,
+        _ => Ok(String::new()),
+    }
+}
+
+/// Asks the node for the change, and shows what differs then.
+async fn set(target: &Target, key: &str, value: &str) -> Result<String, Failure> {
+    // `true`, `3` and `null` are what they are in YAML; all else is text.
+    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+    let patch = key.rsplit('.').fold(value, |value, key| serde_json::json!({ key: value }));
+    let client = target.client().await?;
+    let answer = client.ask(Method::PATCH, "/config", Some(patch.to_string()), WAIT_TIME).await?;
+    answer.read::<ConfigView>(&client.address)?;
+    diff(target, false).await
+}
+
+/// A setting that is not what the file says.
+#[derive(Debug, serde::Serialize)]
+struct Differing {
+    key: String,
+    file: Value,
+    running: Value,
+    why: &'static str,
+}
+
+/// The file as it is now, where it can be read here, against what the node runs by.
+async fn diff(target: &Target, as_json: bool) -> Result<String, Failure> {
+    let view: ConfigView = target.client().await?.get("/config").await?;
+    let file = match target.file() {
+        Some(path) => serde_json::to_value(load_config(path)?).unwrap_or_default(),
+        None => view.file.clone(),
+    };
+    let (file, running) = (flat(&file), flat(&view.running));
+    let keys = file.keys().chain(running.keys()).collect::<BTreeSet<_>>();
+    let of = |values: &BTreeMap<String, Value>, key| values.get(key).cloned().unwrap_or_default();
+    let differing: Vec<Differing> = keys
+        .into_iter()
+        .map(|key| Differing {
+            key: key.clone(),
+            file: of(&file, key),
+            running: of(&running, key),
+            why: if view.changed.has(key) {
+                "changed while it runs"
+            } else {
+                "the file is newer: restart the node"
+            },
+        })
+        .filter(|one| one.file != one.running)
+        .collect();
+    if as_json {
+        return json(&differing);
+    }
+    if differing.is_empty() {
+        return Ok("the node runs by its file\n".to_owned());
+    }
+    let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let rows: Vec<_> = differing
+        .iter()
+        .map(|one| [one.key.clone(), shown(&one.file), shown(&one.running), one.why.to_owned()])
+        .collect();
+    Ok(table(["KEY", "FILE", "RUNNING", "WHY"], &rows))
 }

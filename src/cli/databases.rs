@@ -23,8 +23,12 @@ pub(super) async fn look(args: &Args) -> Result<String, Failure> {
     if args.json {
         return json(&databases);
     }
+    Ok(table_of(&databases))
+}
+
+pub(super) fn table_of(databases: &[DatabaseStatus]) -> String {
     let rows: Vec<_> = databases.iter().map(row).collect();
-    Ok(table(["NAME", "POSITION", ">SIZE", "JOURNAL", ">WAL", "WRITER", ">WAITING"], &rows))
+    table(["NAME", "POSITION", ">SIZE", "JOURNAL", ">WAL", "WRITER", ">WAITING"], &rows)
 }
 
 fn row(database: &DatabaseStatus) -> [String; 7] {

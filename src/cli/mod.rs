@@ -16,6 +16,7 @@ mod databases;
 mod dev;
 mod doctor;
 mod failure;
+mod history;
 mod join;
 mod logging;
 mod manual;
@@ -27,6 +28,7 @@ mod status;
 mod switchover;
 mod target;
 mod token;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -66,6 +68,8 @@ enum Command {
     Status(status::Args),
     /// List the databases with their positions.
     Databases(databases::Args),
+    /// Show who led when, and why that changed.
+    History(history::Args),
     /// Hand the leadership over to another node; nothing fails.
     Switchover(switchover::Args),
     /// Wait until this node shows all that was committed before now.
@@ -76,6 +80,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Check or show a configuration file.
     Config(config::Args),
+    /// Print the description of the HTTP API, as `OpenAPI` 3.1.
+    Openapi,
     /// Print the completions of a shell.
     Completions(manual::CompletionsArgs),
     /// Write the manual pages into a folder.
@@ -92,7 +98,9 @@ impl Cli {
     /// What failed, and the exit code for it.
     pub fn run(self) -> Result<(), Failure> {
         match self.command {
-            Command::Node(args) => node::run(&args, crate::node::run),
+            Command::Node(args) => {
+                node::run(&args, |config| crate::node::run(config, logging::set_level))
+            }
             Command::Init(args) => join::init(&args),
             Command::Join(args) => join::join(&args),
             Command::Token(args) => token::run(&args),
@@ -102,11 +110,13 @@ impl Cli {
             Command::Dev(args) => dev::run(&args),
             Command::Status(args) => status::run(&args),
             Command::Databases(args) => databases::run(&args),
+            Command::History(args) => history::run(&args),
             Command::Switchover(args) => switchover::run(&args),
             Command::Barrier(args) => barrier::run(&args),
             Command::Check(args) => check::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Config(args) => config::run(&args),
+            Command::Openapi => output::print(&output::json(&crate::api::document())?),
             Command::Completions(args) => manual::completions(&args),
             Command::Man(args) => manual::pages(&args),
             Command::DevChild(args) => Err(dev::run_child(&args)),

@@ -8,18 +8,31 @@ use super::{Exit, Failure};
 
 /// Writes to standard output. A reader that has gone (`| head`) is no failure.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
+    write_out(text).map(drop)
+}
+
+/// As [`print`]; whether there is still a reader.
+pub(super) fn write_out(text: &str) -> Result<bool, Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => {
             Err(Failure::new(Exit::Io, format!("cannot write to standard output: {error}")))
         }
-        _ => Ok(()),
     }
 }
 
 /// As JSON, for programs.
 pub(super) fn json(value: &impl Serialize) -> Result<String, Failure> {
     serde_json::to_string_pretty(value)
+        .map(|text| text + "\n")
+        .map_err(|error| Failure::new(Exit::Software, format!("cannot write JSON: {error}")))
+}
+
+/// As JSON, in one line.
+pub(super) fn json_line(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value)
         .map(|text| text + "\n")
         .map_err(|error| Failure::new(Exit::Software, format!("cannot write JSON: {error}")))
 }
@@ -81,6 +94,25 @@ pub(super) fn time(seconds: u64) -> String {
         3600..86400 => format!("{}h {}m", seconds / 3600, seconds % 3600 / 60),
         _ => format!("{}d {}h", seconds / 86400, seconds % 86400 / 3600),
     }
+}
+
+/// A moment, from milliseconds since 1970: `2026-11-28 22:43:37.123Z`.
+pub(super) fn utc(ms: i64) -> String {
+    const DAY: i64 = 86_400_000;
+    let (days, rest) = (ms.div_euclid(DAY), ms.rem_euclid(DAY));
+    // Years that begin in March, so that the day of a leap year comes last; 400 of them at a time
+    // (Gregorian calendar: 146,097 days).
+    let since = days + 719_468;
+    let (era, day) = (since.div_euclid(146_097), since.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year + i64::from(month <= 2);
+    let (seconds, ms) = (rest / 1000, rest % 1000);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
 /// A value, or a dash.

@@ -1,45 +1,30 @@
-//! `litefs-py status`: this node, and the cluster as it sees it.
+//! `litefs-py status`: this node, and the cluster as it sees it; once, or again and again (`watch`).
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use super::output::{json, or_dash, print, table, time};
 use super::target::Target;
-use super::{Failure, block_on};
+use super::{Failure, block_on, watch};
 use crate::core::engine::{MemberRole, Role, Status};
-
-/// Between two looks of `--watch`.
-const WATCH_PAUSE: Duration = Duration::from_secs(1);
-
-/// Clears the terminal and goes to its top (ECMA-48: ED, CUP).
-const CLEAR: &str = "\x1b[2J\x1b[H";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    target: Target,
-    /// Print JSON; with --watch, one document each second.
+    pub target: Target,
+    /// Print JSON; with --watch, one line each second.
     #[arg(long)]
-    json: bool,
-    /// Look again every second, until interrupted.
+    pub json: bool,
+    /// Look again every second, with databases and the last change of the leader, until interrupted;
+    /// one line a second, unless the output is a terminal.
     #[arg(long)]
     watch: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    block_on(async {
-        loop {
-            let shown = look(args).await;
-            match (args.watch, shown) {
-                (false, shown) => return print(&shown?),
-                (true, Ok(shown)) if args.json => print(&shown)?,
-                (true, Ok(shown)) => print(&format!("{CLEAR}{shown}"))?,
-                // Whoever watches wants to see it come back.
-                (true, Err(failure)) => print(&format!("{CLEAR}{failure}\n"))?,
-            }
-            tokio::time::sleep(WATCH_PAUSE).await;
-        }
-    })
+    if args.watch {
+        return block_on(watch::watch(&args.target, args.json));
+    }
+    print(&block_on(look(args))?)
 }
 
 pub(super) async fn look(args: &Args) -> Result<String, Failure> {
@@ -47,11 +32,15 @@ pub(super) async fn look(args: &Args) -> Result<String, Failure> {
     if args.json { json(&status) } else { Ok(text(&status)) }
 }
 
-fn text(status: &Status) -> String {
-    let role = match status.role {
+pub(super) fn role(role: Role) -> &'static str {
+    match role {
         Role::Primary => "primary",
         Role::Replica => "replica",
-    };
+    }
+}
+
+pub(super) fn text(status: &Status) -> String {
+    let role = role(status.role);
     let quorum = match (status.quorum.ok, status.quorum.age_ms) {
         (true, Some(age)) => format!("quorum ok ({age} ms ago)"),
         (true, None) => "quorum ok".to_owned(),

@@ -46,6 +46,11 @@ impl Target {
         Ok(Client { address: Address::Socket(config.api.socket), token: None })
     }
 
+    /// The configuration file of the node that is asked, when it is one of this machine.
+    pub fn file(&self) -> Option<&Path> {
+        (self.api.is_none() && self.dir.is_none()).then_some(self.config.as_path())
+    }
+
     async fn dev_client(&self, dir: &Path) -> Result<Client, Failure> {
         let layout = Layout::open(dir)?;
         let mut last = None;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 
 use super::client::Address;
-use super::output::{size, table, time};
+use super::output::{size, table, time, utc};
 use super::*;
 use crate::api::fake::FakeEngine;
 use crate::api::{Options, Serving, serve};
@@ -58,6 +58,7 @@ async fn says(line: &[&str]) -> Result<String, Failure> {
     match &cli.command {
         Command::Status(args) => status::look(args).await,
         Command::Databases(args) => databases::look(args).await,
+        Command::History(args) => history::look(args).await,
         Command::Switchover(args) => switchover::ask(args).await,
         Command::Barrier(args) => barrier::ask(args).await,
         _ => unreachable!("not a client"),
@@ -109,12 +110,64 @@ async fn databases_by_a_url() {
 }
 
 #[tokio::test]
+async fn history_with_the_reasons() {
+    let node = Node::new().await;
+    let text = says(&["history", "--api", &node.url()]).await.unwrap();
+    assert_eq!(
+        text,
+        "TERM  LEADER  SINCE                     NO LEADER  WHY\n\
+         \u{20}  7  n1      2023-11-14 22:13:20.123Z      31 ms  the process of n2 died\n"
+    );
+    let json = says(&["history", "--json", "--api", &node.url()]).await.unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()[0]["cause"], "died");
+}
+
+#[tokio::test]
+async fn settings_of_a_running_node() {
+    let node = Node::new().await;
+    let target =
+        |line: &[&str]| match Cli::try_parse_from([&["litefs-py", "config"], line].concat()) {
+            Ok(Cli { command: Command::Config(args) }) => args,
+            other => panic!("{other:?}"),
+        };
+    let url = node.url();
+    let token = node.folder.path().join("token").display().to_string();
+    let by = ["--api", &url, "--token-file", &token];
+    let set = async |key: &str, value: &str| {
+        config::ask(&target(&[&["set", key, value], &by[..]].concat())).await
+    };
+    let diff = async || config::ask(&target(&[&["diff"], &by[..]].concat())).await.unwrap();
+    assert_eq!(diff().await, "the node runs by its file\n");
+    let text = set("write.lock_wait", "20ms").await.unwrap();
+    assert_eq!(
+        text,
+        "KEY              FILE  RUNNING  WHY\n\
+         write.lock_wait  50ms  20ms     changed while it runs\n"
+    );
+    assert!(
+        set("api.expose_metrics", "true")
+            .await
+            .unwrap()
+            .contains("api.expose_metrics  false  true")
+    );
+    let failure = set("write.lock_wiat", "1s").await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Usage);
+    assert!(failure.message.contains("did you mean \"write.lock_wait\"?"), "{failure}");
+    let failure = set("mount.path", "/elsewhere").await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Unavailable);
+    assert!(failure.message.contains("restart the node"), "{failure}");
+    set("api.expose_metrics", "null").await.unwrap();
+    assert_eq!(set("write", "null").await.unwrap(), "the node runs by its file\n");
+}
+
+#[tokio::test]
 async fn switchover_and_barrier() {
     let node = Node::new().await;
     let config = node.config();
     let text = says(&["switchover", "--to", "n2", "--config", &config]).await.unwrap();
     assert_eq!(text, "n2 leads now\n");
     assert_eq!(node.engine.asked.lock().unwrap()[0].0.as_deref(), Some("n2"));
+    assert_eq!(*node.engine.asked_by.lock().unwrap(), Some("the Unix socket"));
     *node.engine.switchover.lock().unwrap() = Ok(Switchover::Accepted { to: "n3".into() });
     let text = says(&["switchover", "--config", &config]).await.unwrap();
     assert!(text.starts_with("n3 was asked to lead"), "{text}");
@@ -205,6 +258,12 @@ fn units_that_people_read() {
     assert_eq!(sizes[..5], ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1.0 MiB"]);
     let times = [59, 60, 3600, 90_000].map(time);
     assert_eq!(times, ["59s", "1m 0s", "1h 0m", "1d 1h"]);
+    let days = [0, 951_782_399_999, 951_782_400_000, 4_107_542_400_000, -1].map(utc);
+    assert_eq!(days[0], "1970-01-01 00:00:00.000Z");
+    assert_eq!(days[1], "2000-02-28 23:59:59.999Z");
+    assert_eq!(days[2], "2000-02-29 00:00:00.000Z");
+    assert_eq!(days[3], "2100-03-01 00:00:00.000Z");
+    assert_eq!(days[4], "1969-12-31 23:59:59.999Z");
     assert_eq!(table(["A", "B"], &[]), "A  B\n");
     let rows = [["x".to_owned(), "-".to_owned()], ["yy".to_owned(), "10".to_owned()]];
     assert_eq!(table(["A", ">B"], &rows), "A    B\nx    -\nyy  10\n");

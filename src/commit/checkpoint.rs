@@ -60,7 +60,8 @@ impl Database {
         count(&self.shared.counters.checkpoints);
         let sizes = self.store.sizes()?;
         self.tried_frames.store(sizes.frames, Ordering::Release);
-        let kept = sizes.backfilled < sizes.frames && sizes.wal > self.settings.wal_warn_bytes;
+        let kept =
+            sizes.backfilled < sizes.frames && sizes.wal > self.settings.now().wal_warn_bytes;
         if kept && self.notices.is_due("a WAL that is kept") {
             tracing::warn!(
                 database = %self.name, bytes = sizes.wal, readers = ?self.reader_pids(),
@@ -88,13 +89,14 @@ impl Database {
                 // More than there are: the WAL was begun anew since.
                 let tried = self.tried_frames.load(Ordering::Acquire);
                 let tried = if tried > frames { 0 } else { tried };
-                frames.saturating_sub(backfilled.max(tried)) >= self.settings.checkpoint_frames
+                frames.saturating_sub(backfilled.max(tried))
+                    >= self.settings.now().checkpoint_frames
             })
     }
 
     /// Waits for a checkpoint that runs, as long as a lock request may be held.
     fn checkpoint_in_turn(&self) -> Result<MutexGuard<'_, ()>, StoreError> {
-        let deadline = Instant::now() + self.settings.lock_wait;
+        let deadline = Instant::now() + self.settings.now().lock_wait;
         loop {
             match self.checkpointing.try_lock() {
                 Ok(one) => return Ok(one),

@@ -22,7 +22,7 @@ use super::lock;
 use super::notice::Notices;
 use super::peers::{Leadership, SharedGroup};
 use super::propose::Proposer;
-use super::settings::Settings;
+use super::settings::{LiveSettings, Settings};
 use super::stop::stop_to_recover;
 use crate::core::ports::{
     ByteRange, CommittedMark, DaemonLocks, KernelCache, LockFile, LockKind, NoKernelCache,
@@ -36,7 +36,7 @@ use crate::store::{self, JournalMode};
 pub struct Shared {
     pub group: SharedGroup,
     pub runtime: Runtime,
-    pub settings: Settings,
+    pub settings: LiveSettings,
     pub proposer: Arc<Proposer>,
     pub arbiter: RwLock<Weak<Arbiter>>,
     /// Large transactions are staged here.
@@ -59,7 +59,7 @@ pub struct Database {
     pub(super) shared: Arc<Shared>,
     pub(super) group: SharedGroup,
     pub(super) runtime: Runtime,
-    pub(super) settings: Settings,
+    pub(super) settings: LiveSettings,
     pub(super) state: Mutex<State>,
     /// Something was applied, or became visible.
     pub(super) applied: Notify,
@@ -213,7 +213,7 @@ impl Database {
             store,
             group: Arc::clone(&shared.group),
             runtime: shared.runtime.clone(),
-            settings: shared.settings,
+            settings: shared.settings.clone(),
             shared: Arc::clone(shared),
             state: Mutex::new(State {
                 db_locks: LockTable::new(),
@@ -391,7 +391,7 @@ impl Shared {
             proposer: Arc::new(Proposer::new(Arc::clone(&group), runtime.clone(), boot)),
             group,
             runtime,
-            settings,
+            settings: LiveSettings::new(settings),
             arbiter: RwLock::new(Weak::new()),
             staged,
             counters: Counters::default(),

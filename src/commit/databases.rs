@@ -378,7 +378,12 @@ impl door::Databases for AllDatabases {
                 }
             });
         });
-        self.shared.proposer.submit(None, make, self.shared.settings.unlink_timeout, on_event);
+        self.shared.proposer.submit(
+            None,
+            make,
+            self.shared.settings.now().unlink_timeout,
+            on_event,
+        );
     }
 
     fn primary(&self) -> Option<String> {

@@ -285,7 +285,7 @@ impl Database {
         let database = Arc::clone(self);
         let Some(hold) = state.hold.as_mut() else { return };
         // A large one is read and staged without the lock that readers need.
-        if super::transaction::is_large(&withheld, &self.settings, self.store.page_size()) {
+        if super::transaction::is_large(&withheld, &self.settings.now(), self.store.page_size()) {
             let base = hold.base;
             hold.phase = Phase::Building;
             later.tasks.push(Box::new(move || {

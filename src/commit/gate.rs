@@ -160,7 +160,7 @@ impl Database {
     fn wait(self: &Arc<Self>, state: &mut State, request: LockRequest, reply: Reply<()>) {
         let id = state.next_id();
         state.waiters.push(Waiter { id, request, reply });
-        self.after(self.settings.lock_wait, move |database| {
+        self.after(self.settings.now().lock_wait, move |database| {
             let waiter = {
                 let mut state = lock(&database.state);
                 let at = state.waiters.iter().position(|waiter| waiter.id == id);
@@ -236,7 +236,7 @@ impl Database {
             return;
         }
         self.advance_when_applied(state);
-        self.after(self.settings.lock_wait, move |database| {
+        self.after(self.settings.now().lock_wait, move |database| {
             let mut state = lock(&database.state);
             let over = state.pending.take_if(|pending| pending.id == id);
             drop(state);
@@ -302,7 +302,7 @@ impl Database {
         let database = Arc::clone(self);
         self.runtime.spawn(async move {
             let reached = applied.wait_for(|entry| entry.index >= held.index);
-            if let Ok(Ok(_)) = timeout(database.settings.lock_wait, reached).await {
+            if let Ok(Ok(_)) = timeout(database.settings.now().lock_wait, reached).await {
                 let mut later = Later::default();
                 let mut state = lock(&database.state);
                 database.advance(&mut state, &mut later);

@@ -54,7 +54,7 @@ pub use databases::{AllDatabases, Listener};
 pub use propose::Proposer;
 pub use rpc::METHOD;
 pub use service::{Fetching, Service};
-pub use settings::{NODE_SILENT, Settings};
+pub use settings::{LiveSettings, NODE_SILENT, Settings};
 pub use stop::before_stopping;
 
 /// Takes a mutex. A thread that panicked while it held one has already been reported; what it

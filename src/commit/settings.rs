@@ -1,5 +1,6 @@
 //! The times and sizes of the write path, from the configuration.
 
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 /// How long this room waits, and from which sizes on it does things differently.
@@ -33,6 +34,27 @@ impl Default for Settings {
             checkpoint_frames: 1000,
             wal_warn_bytes: 256 << 20,
         }
+    }
+}
+
+/// The settings of a node that runs: whoever looks sees them as they are then.
+#[derive(Debug, Clone, Default)]
+pub struct LiveSettings(Arc<RwLock<Settings>>);
+
+impl LiveSettings {
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self(Arc::new(RwLock::new(settings)))
+    }
+
+    #[must_use]
+    pub fn now(&self) -> Settings {
+        *self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For what begins from now on: what waits already, waits as long as it was going to.
+    pub fn set(&self, settings: Settings) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 }
 

@@ -186,7 +186,7 @@ impl Database {
         let new = preview.position;
         let bytes = changed.len() as u64 * u64::from(page_size);
         self.store.reserve(page_size, pages, changed.len() as u32)?;
-        let target = if bytes > self.settings.staged_above {
+        let target = if bytes > self.settings.now().staged_above {
             Target::Staged(self.stage_writer()?)
         } else {
             Target::Memory(Vec::with_capacity(bytes as usize / 2 + 256))

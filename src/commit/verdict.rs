@@ -54,9 +54,9 @@ impl Database {
             return withheld_failed(withheld, Errno(libc::EIO), later);
         };
         let limit = match &withheld {
-            Withheld::WalWrite { .. } => self.settings.commit_timeout,
+            Withheld::WalWrite { .. } => self.settings.now().commit_timeout,
             // A held unlink blocks every open in the folder.
-            Withheld::Journal { .. } => self.settings.unlink_timeout,
+            Withheld::Journal { .. } => self.settings.now().unlink_timeout,
         };
         hold.phase = Phase::Committing { withheld, change: built.change };
         let bytes = match &built.payload {
@@ -141,7 +141,7 @@ impl Database {
             return;
         };
         count(&self.shared.counters.committed);
-        let large = is_large(&withheld, &self.settings, self.store.page_size());
+        let large = is_large(&withheld, &self.settings.now(), self.store.page_size());
         match withheld {
             Withheld::WalWrite { offset, data, transaction, reply } => {
                 if self.write_bytes(FileKind::Wal, offset, &data).is_err() {
@@ -340,7 +340,7 @@ impl Database {
 
     /// A new database, in rollback mode because SQLite begins so, and nobody is using it now.
     pub(super) fn should_turn_to_wal(&self, state: &State) -> bool {
-        self.settings.turn_to_wal
+        self.settings.now().turn_to_wal
             && !state.turning
             && !state.deleted
             && state.incarnation.is_some()

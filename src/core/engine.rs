@@ -7,8 +7,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::config::{ChangeError, ConfigView};
+use super::history::LeaderChange;
 use super::members::{NotDone, Told, Wish};
 use super::{DatabaseName, Incarnation, NodeId, Position};
 
@@ -25,16 +28,28 @@ pub trait Engine: Send + Sync {
     /// In the order of their names.
     fn databases(&self) -> Vec<DatabaseStatus>;
 
+    /// Who led when; the newest last, and only so many.
+    fn history(&self) -> Vec<LeaderChange>;
+
     fn metrics(&self) -> Metrics;
+
+    /// What this node runs by.
+    fn config(&self) -> ConfigView;
+
+    /// Changes settings while the node runs, by a JSON merge patch: all of it, or nothing.
+    fn change_config(&self, patch: serde_json::Value)
+    -> Later<'_, Result<ConfigView, ChangeError>>;
 
     /// Waits until this node has applied, visibly to a new reader (Rule 18), all that was committed
     /// before the call.
     fn barrier(&self, timeout: Duration) -> Later<'_, Result<BarrierPassed, Unavailable>>;
 
-    /// Hands the leadership over, to the named node or to the one that is furthest.
+    /// Hands the leadership over, to the named node or to the one that is furthest. `asked`: by which
+    /// way it was asked for, for the history.
     fn switchover(
         &self,
         to: Option<String>,
+        asked: &'static str,
         timeout: Duration,
     ) -> Later<'_, Result<Switchover, SwitchoverError>>;
 
@@ -46,7 +61,7 @@ pub trait Engine: Send + Sync {
 }
 
 /// What users see in health checks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     Primary,
@@ -54,7 +69,7 @@ pub enum Role {
 }
 
 /// A node's part in its Raft group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RaftRole {
     Leader,
@@ -64,7 +79,7 @@ pub enum RaftRole {
 }
 
 /// This node, and the cluster as it sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     pub cluster: String,
     pub id: NodeId,
@@ -97,7 +112,7 @@ pub struct Status {
 }
 
 /// A COMMIT that was answered with an error although it was, or may have been, committed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Indeterminate {
     /// Node, boot and sequence, as in the log.
     pub transaction: String,
@@ -108,7 +123,7 @@ pub struct Indeterminate {
 }
 
 /// What became of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// Not known yet; the log will say.
@@ -119,7 +134,7 @@ pub enum Outcome {
 
 /// Whether a majority answers: what a leader knows of its followers, a follower of its leader. A
 /// leader without a majority goes on calling itself leader, so health comes from here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Quorum {
     pub ok: bool,
     /// Since a majority last answered; unknown when it never did.
@@ -127,7 +142,7 @@ pub struct Quorum {
 }
 
 /// A member, as this node sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MemberStatus {
     pub id: NodeId,
     pub name: String,
@@ -142,7 +157,7 @@ pub struct MemberStatus {
 }
 
 /// A member's part. `Voter`: a voter that is not the leader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MemberRole {
     Leader,
@@ -151,11 +166,12 @@ pub enum MemberRole {
 }
 
 /// A database, as this node has applied it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DatabaseStatus {
     pub name: DatabaseName,
     pub incarnation: Incarnation,
     #[serde(with = "position_text")]
+    #[schemars(with = "PositionText")]
     pub position: Position,
     /// Bytes.
     pub page_size: u32,
@@ -167,10 +183,14 @@ pub struct DatabaseStatus {
     pub write_lock: Option<String>,
     /// Nodes that wait for it; the leader alone knows.
     pub waiting: u32,
+    /// Transactions of it that are decided, as far as this node has heard, and that it does not
+    /// show yet.
+    #[serde(default)]
+    pub behind: u64,
 }
 
 /// How a database commits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JournalMode {
     Wal,
@@ -178,14 +198,14 @@ pub enum JournalMode {
 }
 
 /// A barrier was passed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BarrierPassed {
     /// All up to this entry is visible here.
     pub index: u64,
 }
 
 /// A switchover that was not refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum Switchover {
     /// This node leads now.
@@ -195,7 +215,7 @@ pub enum Switchover {
 }
 
 /// A database as it was found on each node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckedDatabase {
     pub name: DatabaseName,
     /// By the name of the node.
@@ -203,13 +223,14 @@ pub struct CheckedDatabase {
 }
 
 /// What one node has of a database.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum Copy {
     /// Its bytes add up to the position's checksum.
     Sound {
         incarnation: Incarnation,
         #[serde(with = "position_text")]
+        #[schemars(with = "PositionText")]
         position: Position,
         /// Pages that were read.
         pages: u32,
@@ -293,6 +314,23 @@ pub struct Metrics {
     pub mended: u64,
     /// Size of the replicated log now.
     pub log_bytes: u64,
+    /// What was last seen of the machine.
+    pub machine: Machine,
+}
+
+/// The machine that a node runs on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// Of the data folder's disk: bytes, and those that the node may still use.
+    pub disk: Option<Disk>,
+    /// When certificates run out, by what they are: seconds since 1970.
+    pub certificates: Vec<(&'static str, u64)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    pub bytes: u64,
+    pub free: u64,
 }
 
 /// How long something took: a histogram.
@@ -303,6 +341,23 @@ pub struct Latency {
     /// Upper bounds in seconds, ascending, with how many took at most that long and longer than
     /// the bound before. What took longer than the last is in `count` alone.
     pub buckets: Vec<(f64, u64)>,
+}
+
+/// What the schema says of a position.
+struct PositionText;
+
+impl JsonSchema for PositionText {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Position".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "Transaction and checksum, in hexadecimal, as LiteFS writes them.",
+            "type": "string",
+            "pattern": "^[0-9a-f]{16}/[0-9a-f]{16}$",
+        })
+    }
 }
 
 /// A position as LiteFS writes it, in JSON.
@@ -341,6 +396,7 @@ mod tests {
             wal_bytes: 0,
             write_lock: Some("n1".to_owned()),
             waiting: 0,
+            behind: 0,
         };
         let json = serde_json::to_value(&database).unwrap();
         assert_eq!(json["position"], "000000000000001f/8000000000000007");

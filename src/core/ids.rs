@@ -2,11 +2,23 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A node's number in the Raft group. Never used again for another node.
 #[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 pub struct NodeId(pub u64);
 
@@ -25,7 +37,18 @@ pub struct Boot(pub u64);
 /// One life of a database name, from creation to deletion or restore: the Raft index of the
 /// entry that created it, so that no two lives share one.
 #[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 pub struct Incarnation(pub u64);
 
@@ -63,8 +86,11 @@ pub struct EntryId {
 ///
 /// Not empty, at most 255 bytes less the longest suffix SQLite adds (`-journal`), no slash, no NUL,
 /// no leading dot, and none of the suffixes that SQLite or the mount uses itself.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct DatabaseName(String);
 
 /// Why a name cannot name a database.

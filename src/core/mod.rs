@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod history;
 pub mod ids;
 pub mod members;
 pub mod ports;

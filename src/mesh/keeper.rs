@@ -117,7 +117,7 @@ impl Keeper {
                     let (caller, driver) = calls::start(self.peer.id, connection);
                     self.change(State::Up(caller));
                     let reason = driver.run().await;
-                    tracing::info!(node = %self.peer.id, reason, "connection broke");
+                    tracing::debug!(node = %self.peer.id, reason, "connection broke");
                     self.change(State::Broken);
                     if began.elapsed() >= HEALTHY {
                         backoff.reset();

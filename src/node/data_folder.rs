@@ -5,6 +5,8 @@
 //!   lock         held by the running process
 //!   identity     format, cluster, node: JSON
 //!   boot         how often the node was started
+//!   config-changes.json   what was changed of the configuration while the node ran
+//!   history      who led when, and why: a line of JSON each
 //!   raft/        the log and the state machine
 //!   staged/      large transactions that entries of the log name
 //!   dbs/         the databases
@@ -31,7 +33,8 @@ use crate::store::durable;
 const FORMAT: u32 = 1;
 
 /// The parts of the folder that belong to one history.
-const HISTORY: [&str; 6] = ["identity", "boot", "raft", "staged", "dbs", "members"];
+const HISTORY: [&str; 8] =
+    ["identity", "boot", "raft", "staged", "dbs", "members", "history", "config-changes.json"];
 
 const NEWCOMER: &str = "newcomer";
 const REMOVED: &str = "removed";

@@ -6,16 +6,20 @@ use std::time::{Duration, Instant};
 
 use super::Parts;
 use super::group::NodeGroup;
+use super::leaders::Leaders;
+use super::live::Live;
+use super::machine::Watched;
 use super::membership::Membership;
 use super::roster::Named;
-use super::service::{CHECK, SWITCHOVER, check, hand_over};
+use super::service::{CHECK, SWITCHOVER, check};
 use crate::commit::{AllDatabases, Arbiter};
-use crate::core::config::Config;
+use crate::core::config::{ChangeError, Config, ConfigView};
 use crate::core::engine::{
     BarrierPassed, CheckedDatabase, Copy, DatabaseStatus, Engine, JournalMode, Later, MemberRole,
     MemberStatus, Metrics, Quorum, RaftRole, Role, Status, Switchover, SwitchoverError,
     Unavailable,
 };
+use crate::core::history::{Cause, LeaderChange};
 use crate::core::members::{NotDone, Told, Wish};
 use crate::core::{DatabaseName, NodeId};
 use crate::mesh::{Mesh, PeerEventKind};
@@ -37,13 +41,15 @@ pub struct EmbeddedEngine {
     group: Arc<NodeGroup>,
     mesh: Mesh,
     draining: AtomicBool,
-    leader_changes: Arc<AtomicU64>,
+    leaders: Arc<Leaders>,
+    machine: Arc<Watched>,
+    live: Arc<Live>,
 }
 
 impl EmbeddedEngine {
-    pub(super) fn new(config: &Config, parts: &Parts) -> Arc<Self> {
-        let leader_changes = Arc::new(AtomicU64::new(0));
-        tokio::spawn(count_leaders(Arc::clone(&parts.raft), Arc::clone(&leader_changes)));
+    pub(super) fn new(config: &Config, parts: &Parts, live: Arc<Live>) -> Arc<Self> {
+        let machine = Watched::new(config);
+        tokio::spawn(Arc::clone(&machine).follow());
         Arc::new(Self {
             cluster: config.cluster.clone(),
             id: NodeId(config.node.id),
@@ -56,7 +62,9 @@ impl EmbeddedEngine {
             group: Arc::clone(&parts.group),
             mesh: parts.mesh.clone(),
             draining: AtomicBool::new(false),
-            leader_changes,
+            leaders: Arc::clone(&parts.leaders),
+            machine,
+            live,
         })
     }
 
@@ -78,9 +86,10 @@ impl EmbeddedEngine {
         &self,
         leader: NodeId,
         target: Option<NodeId>,
+        asked: &str,
         timeout: Duration,
     ) -> Result<NodeId, String> {
-        let request = postcard::to_allocvec(&target).map_err(|error| error.to_string())?;
+        let request = postcard::to_allocvec(&(target, asked)).map_err(|error| error.to_string())?;
         let answer = self.mesh.call(leader, SWITCHOVER, request.into(), timeout).await;
         let answer = answer.map_err(|error| error.to_string())?;
         postcard::from_bytes(&answer).map_err(|error| error.to_string())
@@ -137,19 +146,6 @@ impl EmbeddedEngine {
     }
 }
 
-async fn count_leaders(raft: Arc<RaftNode>, changes: Arc<AtomicU64>) {
-    let mut leadership = raft.leadership();
-    drop(raft);
-    let mut last = None;
-    while leadership.changed().await.is_ok() {
-        let now = leadership.borrow_and_update().leader;
-        if now.is_some() && now != last {
-            last = now;
-            changes.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
 impl Engine for EmbeddedEngine {
     fn status(&self) -> Status {
         let raft = self.raft.status();
@@ -200,6 +196,7 @@ impl Engine for EmbeddedEngine {
 
     fn databases(&self) -> Vec<DatabaseStatus> {
         let locks = self.arbiter.status();
+        let decided = self.raft.state();
         self.databases
             .all()
             .into_iter()
@@ -226,9 +223,19 @@ impl Engine for EmbeddedEngine {
                     wal_bytes: store.sizes().map_or(0, |sizes| sizes.wal),
                     write_lock: holder,
                     waiting: held.map_or(0, |lock| lock.waiting.len() as u32),
+                    behind: decided
+                        .database(&database.name)
+                        .filter(|known| Some(known.incarnation) == database.incarnation())
+                        .map_or(0, |known| {
+                            known.position.txid.0.saturating_sub(store.position().txid.0)
+                        }),
                 })
             })
             .collect()
+    }
+
+    fn history(&self) -> Vec<LeaderChange> {
+        self.leaders.history()
     }
 
     fn metrics(&self) -> Metrics {
@@ -246,7 +253,7 @@ impl Engine for EmbeddedEngine {
             locks_granted: of(&counters.locks_granted),
             locks_busy: of(&counters.locks_busy),
             locks_doomed: of(&counters.doomed),
-            leader_changes: self.leader_changes.load(Ordering::Relaxed),
+            leader_changes: self.leaders.changes(),
             checkpoints: of(&counters.checkpoints),
             snapshots_sent: of(&counters.snapshots_sent),
             snapshots_received: of(&counters.snapshots_received),
@@ -254,7 +261,23 @@ impl Engine for EmbeddedEngine {
             rotten: of(&counters.rotten),
             mended: of(&counters.mended),
             log_bytes: raft.log_bytes,
+            machine: self.machine.seen(),
         }
+    }
+
+    fn config(&self) -> ConfigView {
+        self.live.view()
+    }
+
+    fn change_config(
+        &self,
+        patch: serde_json::Value,
+    ) -> Later<'_, Result<ConfigView, ChangeError>> {
+        let live = Arc::clone(&self.live);
+        Box::pin(async move {
+            let changed = tokio::task::spawn_blocking(move || live.change(&patch)).await;
+            changed.unwrap_or_else(|error| Err(ChangeError::Failed(error.to_string())))
+        })
     }
 
     fn barrier(&self, timeout: Duration) -> Later<'_, Result<BarrierPassed, Unavailable>> {
@@ -267,6 +290,7 @@ impl Engine for EmbeddedEngine {
     fn switchover(
         &self,
         to: Option<String>,
+        asked: &'static str,
         timeout: Duration,
     ) -> Later<'_, Result<Switchover, SwitchoverError>> {
         Box::pin(async move {
@@ -295,14 +319,16 @@ impl Engine for EmbeddedEngine {
                     self.name_of(target)
                 )));
             }
+            let asked = format!("{asked} of {}", self.name);
             let done = if leader == self.id {
-                let handed = tokio::time::timeout(timeout, hand_over(&self.raft, target)).await;
+                let handing = self.leaders.hand_over(target, Cause::Switchover, Some(asked));
+                let handed = tokio::time::timeout(timeout, handing).await;
                 match handed {
                     Ok(handed) => handed.map_err(|error| error.to_string()),
                     Err(_) => return Ok(Switchover::Accepted { to: to.unwrap_or_default() }),
                 }
             } else {
-                self.ask_to_hand_over(leader, target, timeout).await
+                self.ask_to_hand_over(leader, target, &asked, timeout).await
             };
             match done {
                 Ok(id) => Ok(Switchover::Done { leader: self.name_of(id) }),

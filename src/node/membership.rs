@@ -13,12 +13,14 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::certificates::{Certificates, Shown, unix_ms};
+use super::leaders::Leaders;
 use super::roster::{Known, Roster};
-use super::service::{self, ADMINISTER, IDENTITY};
+use super::service::{ADMINISTER, IDENTITY};
 use super::steps::{self, Step};
 use crate::cluster::{Authority, Change, Node, Part, Refused, Root, TokenState};
 use crate::commit::{AllDatabases, Arbiter};
 use crate::core::NodeId;
+use crate::core::history::Cause;
 use crate::core::members::{NotDone, TokenStatus, TokenUse, Told, Wish};
 use crate::mesh::{Ca, JoinToken, Mesh, PeerEventKind, secret_sha256};
 use crate::raft::{ProposeError, RaftError, RaftNode};
@@ -39,6 +41,7 @@ pub struct Membership {
     pub cluster: String,
     pub mesh: Mesh,
     pub raft: Arc<RaftNode>,
+    pub leaders: Arc<Leaders>,
     pub roster: Arc<Roster>,
     pub certificates: Arc<Certificates>,
     pub databases: Arc<AllDatabases>,
@@ -287,7 +290,7 @@ impl Membership {
         if id == self.me && part != Part::Voter {
             // Another has to lead before this one goes: it is asked, and goes on with it.
             drop(one);
-            let to = service::hand_over(&self.raft, None).await.map_err(unavailable)?;
+            let to = self.hand_over().await.map_err(unavailable)?;
             tracing::info!(to = known.name_of(to), "handed over before leaving");
             return Err(NotDone::NoLeader("another leads now; it is to be asked".into()));
         }
@@ -305,6 +308,11 @@ impl Membership {
             return Ok(Told::Accepted { what });
         }
         Ok(Told::Done { name: name.to_owned(), id })
+    }
+
+    async fn hand_over(&self) -> Result<NodeId, RaftError> {
+        let asked = format!("a change of the members, on {}", self.roster.now().name_of(self.me));
+        self.leaders.hand_over(None, Cause::Switchover, Some(asked)).await
     }
 
     fn may_vote(&self, known: &Known, id: NodeId, name: &str) -> Result<(), NotDone> {
@@ -364,7 +372,7 @@ impl Membership {
                     timeout(STEP, self.raft.remove_learner(id)).await.map_err(late)??;
                 }
                 Step::HandOver => {
-                    service::hand_over(&self.raft, None).await?;
+                    self.hand_over().await?;
                     return Ok(());
                 }
             }

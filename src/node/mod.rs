@@ -14,14 +14,20 @@ mod certificates;
 mod data_folder;
 mod engine;
 mod group;
+mod history;
+mod leaders;
+mod live;
+mod machine;
 mod membership;
 mod recovery;
 mod roster;
 mod scrub;
 mod service;
+mod stand;
 mod steps;
 mod watch;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -32,7 +38,8 @@ use tokio::sync::watch::{Receiver, Sender, channel as watch_channel};
 use crate::api;
 use crate::commit::peers::SharedGroup;
 use crate::commit::{AllDatabases, Arbiter, Database, Fetching, Holder, Service, Settings, Shared};
-use crate::core::config::{Config, Immutable, JournalPolicy, Passthrough};
+use crate::core::config::{Config, Immutable, JournalPolicy, LogLevel, Passthrough};
+use crate::core::history::Cause;
 use crate::core::{NodeId, SystemClock};
 use crate::mesh::{Mesh, MeshConfig, Peer};
 pub use crate::mount::end_by_force;
@@ -44,6 +51,9 @@ use certificates::Certificates;
 pub use data_folder::{DataFolder, DataFolderError};
 use engine::EmbeddedEngine;
 use group::NodeGroup;
+use history::History;
+use leaders::Leaders;
+use live::Live;
 use membership::Membership;
 pub use recovery::{Recovered, recover};
 use roster::Roster;
@@ -145,6 +155,7 @@ struct Parts {
     databases: Arc<AllDatabases>,
     arbiter: Arc<Arbiter>,
     raft: Arc<RaftNode>,
+    leaders: Arc<Leaders>,
     mesh: Mesh,
     membership: Arc<Membership>,
     listening: crate::mesh::Listening,
@@ -152,13 +163,17 @@ struct Parts {
     failed: Receiver<Option<String>>,
 }
 
-/// Runs a node until SIGTERM or SIGINT.
+/// Runs a node until SIGTERM or SIGINT. `set_level`: changes what is written to the log.
 ///
 /// # Errors
 /// What kept it from starting, or ended it.
-pub async fn run(config: Config) -> Result<(), NodeError> {
+pub async fn run(config: Config, set_level: fn(LogLevel)) -> Result<(), NodeError> {
     let mut stop = StopSignals::new()?;
-    let parts = start(&config).await?;
+    let folder = open_folder(&config, NodeId(config.node.id)).await?;
+    let live = Arc::new(Live::open(&folder, config));
+    let config = live.running();
+    set_level(config.log.level);
+    let parts = start(&config, folder).await?;
     let databases = Arc::clone(&parts.databases);
     blocking(move || databases.begin_to_serve()).await??;
     tokio::spawn(Arc::clone(&parts.databases).fetch_lost());
@@ -169,11 +184,12 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
             tracing::warn!(path = %mounted.display(), %error, "the mount is left behind");
         }
     });
-    let engine = EmbeddedEngine::new(&config, &parts);
+    let engine = EmbeddedEngine::new(&config, &parts, Arc::clone(&live));
     let options =
         api::Options::new(&config.api, accounts::group(config.api.socket_group.as_deref())?);
+    live.follow(turn(&parts, Arc::clone(&options.expose_metrics), set_level));
     let serving = api::serve(Arc::clone(&engine) as _, options).await?;
-    watch::systemd_ready(&engine);
+    stand::begin(&engine);
     let mut ended = mount.ended();
     let removed = parts.membership.removed.subscribe();
     let outcome = tokio::select! {
@@ -188,7 +204,7 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
         }
     };
     tracing::info!("stopping");
-    watch::systemd_stopping();
+    stand::stopping();
     engine.draining();
     if !parts.databases.close_to_writers(WRITERS_GRACE).await {
         tracing::warn!(
@@ -209,9 +225,23 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     outcome.and(unmounted.map_err(NodeError::from))
 }
 
-async fn start(config: &Config) -> Result<Parts, NodeError> {
+/// Lets the settings take effect that can while the node runs (core's `LIVE`).
+fn turn(
+    parts: &Parts,
+    expose_metrics: Arc<AtomicBool>,
+    set_level: fn(LogLevel),
+) -> impl Fn(&Config) + Send + Sync + 'static {
+    let (raft, writes) = (Arc::clone(&parts.raft), parts.databases.shared().settings.clone());
+    move |config| {
+        set_level(config.log.level);
+        expose_metrics.store(config.api.expose_metrics, Ordering::Relaxed);
+        writes.set(settings(config));
+        raft.set_compaction(compaction(config));
+    }
+}
+
+async fn start(config: &Config, folder: DataFolder) -> Result<Parts, NodeError> {
     let me = NodeId(config.node.id);
-    let folder = open_folder(config, me).await?;
     let (store, recovered) = Store::open(folder.path(), SystemTime::now())?;
     for (aside, why) in &recovered.set_aside {
         tracing::error!(kept = %aside.folder.display(), %why, "a database was set aside");
@@ -253,11 +283,19 @@ async fn start(config: &Config) -> Result<Parts, NodeError> {
     let replica = Arc::clone(&databases) as _;
     let raft = Arc::new(RaftNode::start(raft_config, mesh.clone(), replica, staged).await?);
     group.follow(Arc::clone(&raft));
+    let service = Service {
+        group: shared_group,
+        arbiter: Arc::clone(&arbiter),
+        databases: Arc::clone(&databases),
+        fetching: Fetching::default(),
+    };
+    let leaders = leaders(config, &folder, &raft, &mesh, &roster);
     let membership = Arc::new(Membership {
         me,
         cluster: config.cluster.clone(),
         mesh: mesh.clone(),
         raft: Arc::clone(&raft),
+        leaders: Arc::clone(&leaders),
         roster,
         certificates,
         databases: Arc::clone(&databases),
@@ -265,20 +303,43 @@ async fn start(config: &Config) -> Result<Parts, NodeError> {
         busy: tokio::sync::Mutex::default(),
         removed: Sender::default(),
     });
-    let service = Service {
-        group: shared_group,
-        arbiter: Arc::clone(&arbiter),
-        databases: Arc::clone(&databases),
-        fetching: Fetching::default(),
-    };
     tokio::spawn(caretaker::follow_members(Arc::clone(&membership)));
     let handlers = service::handlers(&raft, service, &membership);
     let listening = mesh.listen_on(&config.mesh.listen.to_string(), handlers).await?;
     tokio::spawn(Arc::clone(&arbiter).run());
+    tokio::spawn(Arc::clone(&leaders).follow());
     tokio::spawn(watch::peers(mesh.clone(), Arc::clone(&raft), Arc::clone(&arbiter)));
     tokio::spawn(caretaker::take_care(Arc::clone(&membership)));
     tokio::spawn(scrub::on_schedule(Arc::clone(&membership), config.scrub_interval));
-    Ok(Parts { folder, group, databases, arbiter, raft, mesh, membership, listening, failed })
+    Ok(Parts {
+        folder,
+        group,
+        databases,
+        arbiter,
+        raft,
+        leaders,
+        mesh,
+        membership,
+        listening,
+        failed,
+    })
+}
+
+fn leaders(
+    config: &Config,
+    folder: &DataFolder,
+    raft: &Arc<RaftNode>,
+    mesh: &Mesh,
+    roster: &Arc<Roster>,
+) -> Arc<Leaders> {
+    Leaders::new(
+        NodeId(config.node.id),
+        Arc::clone(roster),
+        config.raft.election_timeout_max,
+        History::open(folder.part("history")),
+        Arc::clone(raft),
+        mesh.clone(),
+    )
 }
 
 /// Opens the data folder. Without passthrough a daemon that was killed cannot end: the kernel waits for
@@ -348,6 +409,11 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
+fn compaction(config: &Config) -> Compaction {
+    let after = config.raft.log_purge_bytes;
+    Compaction { after, keep: after / 4, most: after.saturating_mul(8) }
+}
+
 fn raft_config(
     config: &Config,
     folder: &DataFolder,
@@ -355,11 +421,10 @@ fn raft_config(
     fatal: Sender<Option<String>>,
 ) -> RaftConfig {
     let me = NodeId(config.node.id);
-    let after = config.raft.log_purge_bytes;
     RaftConfig {
         heartbeat: config.raft.heartbeat,
         election: (config.raft.election_timeout_min, config.raft.election_timeout_max),
-        compaction: Compaction { after, keep: after / 4, most: after.saturating_mul(8) },
+        compaction: compaction(config),
         bootstrap: config.bootstrap.then(|| roster.now().as_members()),
         peers: roster.others(me),
         newcomer: folder.is_newcomer(),
@@ -406,7 +471,8 @@ async fn hand_over(parts: &Parts) {
     if !parts.raft.leadership().borrow().me_leading {
         return;
     }
-    match tokio::time::timeout(HANDOVER, service::hand_over(&parts.raft, None)).await {
+    match tokio::time::timeout(HANDOVER, parts.leaders.hand_over(None, Cause::Stopped, None)).await
+    {
         Ok(Ok(to)) => tracing::info!(to = to.0, "leadership handed over"),
         Ok(Err(error)) => tracing::warn!(%error, "leadership not handed over; the others elect"),
         Err(_) => tracing::warn!("leadership not handed over in time; the others elect"),
@@ -415,7 +481,7 @@ async fn hand_over(parts: &Parts) {
 
 /// Returns the data folder, which is nobody's any more but this process's.
 async fn shut_down(parts: Parts) -> DataFolder {
-    let Parts { databases, raft, listening, mesh, group, arbiter, folder, .. } = parts;
+    let Parts { databases, raft, leaders, listening, mesh, group, arbiter, folder, .. } = parts;
     let up_to = *databases.applied().borrow();
     let durable = blocking(move || {
         use crate::raft::Replica;
@@ -428,7 +494,7 @@ async fn shut_down(parts: Parts) -> DataFolder {
     }
     raft.stop().await;
     listening.stop().await;
-    drop((mesh, group, arbiter));
+    drop((leaders, mesh, group, arbiter));
     folder
 }
 

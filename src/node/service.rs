@@ -6,15 +6,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
+use super::leaders::{HAND_OVER, HISTORY};
 use super::membership::Membership;
 use super::scrub;
 use crate::commit::{METHOD, Service};
 use crate::core::engine::Copy;
+use crate::core::history::Cause;
 use crate::core::{DatabaseName, NodeId};
 use crate::mesh::{Handlers, JoinAnswer, JoinHandler, JoinRequest, RpcHandler};
-use crate::raft::{RaftError, RaftHandlers, RaftNode};
+use crate::raft::{RaftHandlers, RaftNode};
 
-/// The method number of "hand leadership over": which node to, if any is wished for.
+/// The method number of "hand leadership over": which node to, if any is wished for; and who asked.
 pub const SWITCHOVER: u8 = 65;
 
 /// The method number of "read this database, and say what you have": its name, and milliseconds.
@@ -41,7 +43,6 @@ pub const PAGE: u8 = 72;
 struct Calls {
     raft: RaftHandlers,
     writes: Service,
-    node: Arc<RaftNode>,
     membership: Arc<Membership>,
 }
 
@@ -56,10 +57,22 @@ impl RpcHandler for Calls {
             Box::pin(async move { self.writes.call(from, &request).await })
         } else if method == SWITCHOVER {
             Box::pin(async move {
-                let to = postcard::from_bytes(&request).map_err(|error| error.to_string())?;
-                let leader = hand_over(&self.node, to).await.map_err(|error| error.to_string())?;
+                let (to, rest) =
+                    postcard::take_from_bytes(&request).map_err(|error| error.to_string())?;
+                // Nodes of the first version do not say who asked.
+                let asked =
+                    postcard::from_bytes(rest).unwrap_or_else(|_| "another node".to_owned());
+                let leader =
+                    self.membership.leaders.hand_over(to, Cause::Switchover, Some(asked)).await;
+                let leader = leader.map_err(|error| error.to_string())?;
                 postcard::to_allocvec(&leader).map(Bytes::from).map_err(|error| error.to_string())
             })
+        } else if method == HAND_OVER {
+            Box::pin(
+                async move { self.membership.leaders.hear(from, &request).map(|()| Bytes::new()) },
+            )
+        } else if method == HISTORY {
+            Box::pin(async move { self.membership.leaders.tell() })
         } else if method == CHECK {
             Box::pin(async move {
                 let (name, patience): (DatabaseName, u64) =
@@ -123,12 +136,7 @@ pub fn handlers(raft: &Arc<RaftNode>, writes: Service, membership: &Arc<Membersh
         raft: parts.raft(),
         bulk: parts.bulk(),
         joins: Arc::new(Joins(Arc::clone(membership))),
-        rpc: Arc::new(Calls {
-            raft: parts,
-            writes,
-            node: Arc::clone(raft),
-            membership: Arc::clone(membership),
-        }),
+        rpc: Arc::new(Calls { raft: parts, writes, membership: Arc::clone(membership) }),
     }
 }
 
@@ -143,16 +151,4 @@ pub async fn check(membership: &Arc<Membership>, name: DatabaseName, patience: D
         tokio::spawn(async move { scrub::scrub(&membership, name, Duration::ZERO).await });
     }
     copy
-}
-
-/// Hands leadership over, on the leader: to the named node, or to the one that is furthest.
-pub async fn hand_over(raft: &RaftNode, to: Option<NodeId>) -> Result<NodeId, RaftError> {
-    let furthest = || {
-        let status = raft.status();
-        let voters = status.peers.into_iter().filter(|(id, _)| status.voters.contains(id));
-        voters.max_by_key(|(_, progress)| progress.matched).map(|(id, _)| id)
-    };
-    let to = to.or_else(furthest).ok_or(RaftError::NoLeader)?;
-    raft.transfer_leadership(to).await?;
-    Ok(raft.leadership().borrow().leader.unwrap_or(to))
 }

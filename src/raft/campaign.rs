@@ -39,7 +39,7 @@ pub(super) async fn campaign(raft: Raft, id: u64, dead: u64) {
             }
             // What is flushed is waited for; `None` asks for no more than what is there.
             let request = TransferLeaderRequest::new(vote, id, None);
-            tracing::info!(dead, ?last, "the leader's process is dead: campaigning");
+            tracing::debug!(dead, ?last, "the leader's process is dead: campaigning");
             raft.handle_transfer_leader(request).await.is_ok()
         } else {
             // An election was tried and nobody won it; no leader's lease is in the way now.

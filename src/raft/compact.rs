@@ -97,10 +97,19 @@ pub(super) struct Compactor {
     pub machine: Arc<machine::Shared>,
     pub pins: Arc<Pins>,
     pub staged: Arc<dyn StagedFiles>,
-    pub bounds: Compaction,
+    pub bounds: Mutex<Compaction>,
 }
 
 impl Compactor {
+    fn bounds(&self) -> Compaction {
+        *self.bounds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From the next look at the log on.
+    pub fn set_bounds(&self, bounds: Compaction) {
+        *self.bounds.lock().unwrap_or_else(PoisonError::into_inner) = bounds;
+    }
+
     pub async fn compact(&self) -> Result<(), RaftError> {
         let Some(applied) = self.machine.now().applied.map(|id| id.index) else { return Ok(()) };
         let failed = |error: &dyn std::fmt::Display| RaftError::Compaction(error.to_string());
@@ -130,14 +139,14 @@ impl Compactor {
 
     /// Up to where the log can go.
     fn purge_to(&self, durable: u64) -> Option<u64> {
-        let upto = self.log.purgeable(self.bounds.keep)?.min(durable);
+        let upto = self.log.purgeable(self.bounds().keep)?.min(durable);
         // Those who wait for entries hold them, but not for ever.
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let matched = metrics.replication.iter().flatten().map(|(_, matched)| matched);
         let slowest = matched.map(|matched| matched.as_ref().map_or(0, |id| id.index)).min();
         let held = slowest.unwrap_or(u64::MAX).min(self.pins.purgeable());
-        let most = self.log.purgeable(self.bounds.most).unwrap_or(0);
+        let most = self.log.purgeable(self.bounds().most).unwrap_or(0);
         Some(upto.min(held.max(most)))
     }
 }
@@ -154,7 +163,7 @@ pub(super) async fn by_size(
         tokio::time::sleep(LOOK).await;
         let bytes = compactor.log.bytes();
         left = left.min(bytes);
-        if bytes - left < compactor.bounds.after {
+        if bytes - left < compactor.bounds().after {
             continue;
         }
         match compactor.compact().await {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -236,7 +236,7 @@ impl RaftNode {
             machine: Arc::clone(&machine),
             pins,
             staged: Arc::clone(&staged),
-            bounds: config.compaction,
+            bounds: Mutex::new(config.compaction),
         });
         let compacting = tokio::spawn(by_size(
             Arc::clone(&compactor),
@@ -456,6 +456,11 @@ impl RaftNode {
     /// The disk failed; the node stops.
     pub async fn compact(&self) -> Result<(), RaftError> {
         self.inner.compactor.compact().await
+    }
+
+    /// Other bounds of the log, from now on.
+    pub fn set_compaction(&self, bounds: Compaction) {
+        self.inner.compactor.set_bounds(bounds);
     }
 
     /// Sees to it that a staged file which another node has is here, too, before a proposal names

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::{Config, Member, show};
+use super::{Config, LIVE, Member, show};
 
 /// The sections of the file in their order; the empty name is the top.
 const SECTIONS: [&str; 9] =
@@ -34,8 +34,8 @@ pub fn example() -> Config {
 #[must_use]
 pub fn manual() -> String {
     let schema = schema();
-    let mut page = String::from(
-        "# Configuration\n\n\
+    let live = LIVE.map(|key| format!("`{key}`")).join(", ");
+    let mut page = "# Configuration\n\n\
          <!-- Made by `litefs-py config docs` from the doc comments in src/core/config/types.rs. \
          Do not edit. -->\n\n\
          `/etc/litefs-py/config.yml`, strict YAML: an unknown key is an error that names the key, \
@@ -43,9 +43,13 @@ pub fn manual() -> String {
          config show` prints it with every default, `litefs-py config schema` prints its JSON \
          schema. With a wrong file, the node ends with exit code 78 and one line for each \
          problem.\n\n\
+         Some settings can be changed while the node runs, by `litefs-py config set` or `PATCH \
+         /config`: LIVE. Such a change is kept in the data folder over restarts, until it is taken \
+         back (`litefs-py config set KEY null`); the file is not written to. `litefs-py config diff` \
+         shows what differs from the file.\n\n\
          A *duration* is a whole number and one of `us`, `ms`, `s`, `m`, `h`: `50ms`. A *size* is \
-         a whole number and one of `B`, `KiB`, `MiB`, `GiB`, `TiB`: `64MiB`.\n",
-    );
+         a whole number and one of `B`, `KiB`, `MiB`, `GiB`, `TiB`: `64MiB`.\n"
+        .replace("LIVE", &live);
     for name in SECTIONS.into_iter().chain([LAST_SECTION]) {
         section(&mut page, &schema, name);
     }

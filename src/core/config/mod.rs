@@ -11,6 +11,7 @@ mod check;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod manual;
+mod overlay;
 mod parse;
 mod types;
 mod units;
@@ -18,6 +19,7 @@ mod units;
 pub use accounts::number_of;
 pub use check::check_member;
 pub use manual::{example, manual, schema};
+pub use overlay::{ChangeError, ConfigView, LIVE, Overlay, flat};
 pub use parse::{ConfigError, Problem, parse, show, show_changed};
 pub use types::{
     ApiSettings, Config, EngineKind, Immutable, JournalPolicy, LogFormat, LogLevel, LogSettings,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use super::Config;
 
 /// The largest configuration that is looked at, in bytes.
@@ -35,24 +37,29 @@ impl fmt::Display for Problem {
 /// A text that is no YAML, an unknown key (with the nearest known one), a wrong type, or what
 /// [`Config::check`] finds.
 pub fn parse(text: &str) -> Result<Config, ConfigError> {
+    let config = read(text)?;
+    config.check()?;
+    Ok(config)
+}
+
+/// Reads a configuration; whether its settings fit together is not looked at.
+pub(super) fn read(text: &str) -> Result<Config, ConfigError> {
     let one = |at, message| ConfigError(vec![Problem { at, message }]);
     if text.len() > MAX_LEN {
         return Err(one(None, format!("the configuration is longer than {MAX_LEN} bytes")));
     }
     let options = serde_saphyr::options! { with_snippet: false };
-    let config: Config = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let at = error.location().filter(|at| at.line() > 0);
         one(at.map(|at| (at.line(), at.column())), explain(&error))
-    })?;
-    config.check()?;
-    Ok(config)
+    })
 }
 
 /// Writes a configuration with every key, as [`parse`] reads it.
 ///
 /// # Errors
 /// When a path is not UTF-8.
-pub fn show(config: &Config) -> Result<String, serde_saphyr::ser::Error> {
+pub fn show(config: &impl Serialize) -> Result<String, serde_saphyr::ser::Error> {
     serde_saphyr::to_string(config)
 }
 
@@ -115,7 +122,7 @@ fn unknown(what: &str, name: &str, known: &[&str], label: &str) -> String {
 }
 
 /// The known name that differs least, when it does not differ in more than a third.
-fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     // A name far longer than any key is near to none, and not worth the square of its length.
     if name.len() > 64 {
         return None;
