@@ -24,7 +24,7 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 pub(super) const TIMEOUT_MAX: Duration = Duration::from_mins(1);
 
 /// A request that is not passed on, and why.
-type Refusal = (StatusCode, String);
+pub(super) type Refusal = (StatusCode, String);
 
 fn bad(why: String) -> Refusal {
     (StatusCode::BAD_REQUEST, why)
@@ -38,7 +38,7 @@ pub(super) struct TimeoutQuery {
 }
 
 impl TimeoutQuery {
-    fn read(&self) -> Result<Duration, Refusal> {
+    pub fn read(&self) -> Result<Duration, Refusal> {
         match self.timeout.as_deref().map(parse_duration) {
             None => Ok(TIMEOUT_DEFAULT),
             Some(Ok(timeout)) if timeout <= TIMEOUT_MAX => Ok(timeout),
@@ -123,7 +123,7 @@ async fn read<T: Default + DeserializeOwned>(
 }
 
 /// No body, or JSON; bounded in size and time.
-async fn read_body<T: Default + DeserializeOwned>(body: Body) -> Result<T, Refusal> {
+pub(super) async fn read_body<T: Default + DeserializeOwned>(body: Body) -> Result<T, Refusal> {
     let bytes = match tokio::time::timeout(BODY_TIME, to_bytes(body, BODY_MAX)).await {
         Ok(Ok(bytes)) => bytes,
         Ok(Err(_)) => {

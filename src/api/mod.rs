@@ -3,8 +3,8 @@
 //! Promises:
 //! - no-open-door: off loopback only the health endpoints answer without the bearer token (and
 //!   `/metrics` by setting). On loopback what only reads is open, and `POST /barrier`, which
-//!   changes nothing. `POST /switchover` needs the token or the Unix socket. The socket's mode is
-//!   0660: whoever opens it is root or of its group.
+//!   changes nothing. What changes something, and what gives a database away, needs the token or the
+//!   Unix socket. The socket's mode is 0660: whoever opens it is root or of its group.
 //! - bounded-answer: each request has a time in which it is answered, each connection one in which
 //!   its request must have arrived, and there are only so many connections.
 //!
@@ -18,6 +18,7 @@ mod health;
 mod metrics;
 mod server;
 mod socket;
+mod transfer;
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -26,3 +27,4 @@ mod tests;
 
 pub use server::{ApiError, Options, Serving, serve};
 pub use socket::{ShortPath, bind_socket};
+pub use transfer::POSITION;

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use super::access::{Door, Guard, Wish, guard};
 use super::socket::bind_socket;
-use super::{admin, answer, data, health, metrics};
+use super::{admin, answer, data, health, metrics, transfer};
 use crate::core::config::ApiSettings;
 use crate::core::engine::Engine;
 
@@ -179,6 +179,7 @@ fn router(engine: &Arc<dyn Engine>, guards: &Guard) -> Router {
     let read = Router::new()
         .route("/cluster", get(data::cluster))
         .route("/databases", get(data::databases))
+        .route("/diverged", get(transfer::diverged))
         .route("/barrier", post(admin::barrier));
     let change = Router::new()
         .route("/switchover", post(admin::switchover))
@@ -187,6 +188,7 @@ fn router(engine: &Arc<dyn Engine>, guards: &Guard) -> Router {
         .merge(group(Wish::Metrics, metrics))
         .merge(group(Wish::Read, read))
         .merge(group(Wish::Change, change))
+        .merge(group(Wish::Change, transfer::routes()))
         .fallback(answer::not_found)
         .method_not_allowed_fallback(answer::wrong_method)
         .layer(from_fn(bound))
@@ -207,7 +209,9 @@ fn probe(route: MethodRouter<Arc<dyn Engine>>) -> MethodRouter<Arc<dyn Engine>> 
 
 /// bounded-answer: whatever happens behind, there is one.
 async fn bound(request: Request, next: Next) -> Response {
-    let time = if request.method() == Method::POST { ANSWER_TIME } else { LOOK_TIME };
+    let looks = *request.method() == Method::GET || *request.method() == Method::HEAD;
+    let time =
+        if looks && !transfer::is_long(request.uri().path()) { LOOK_TIME } else { ANSWER_TIME };
     tokio::time::timeout(time, next.run(request)).await.unwrap_or_else(|_| {
         answer::error(StatusCode::SERVICE_UNAVAILABLE, "the node did not answer in time")
     })

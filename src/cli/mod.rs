@@ -14,8 +14,11 @@ mod client;
 mod config;
 mod databases;
 mod dev;
+mod diverged;
 mod doctor;
+mod export;
 mod failure;
+mod import;
 mod logging;
 mod manual;
 pub mod node;
@@ -56,6 +59,12 @@ enum Command {
     Barrier(barrier::Args),
     /// Compare a database on all nodes, byte by byte, while it is used.
     Check(check::Args),
+    /// Make a database of an SQLite file, on all nodes.
+    Import(import::Args),
+    /// Write a database to an SQLite file, while it is used.
+    Export(export::Args),
+    /// What was set aside on a node, before another history took its place.
+    Diverged(diverged::Args),
     /// Look for what keeps a node on this machine from running, or from running well.
     Doctor(doctor::Args),
     /// Check or show a configuration file.
@@ -83,6 +92,9 @@ impl Cli {
             Command::Switchover(args) => switchover::run(&args),
             Command::Barrier(args) => barrier::run(&args),
             Command::Check(args) => check::run(&args),
+            Command::Import(args) => import::run(&args),
+            Command::Export(args) => export::run(&args),
+            Command::Diverged(args) => diverged::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Config(args) => config::run(&args),
             Command::Completions(args) => manual::completions(&args),

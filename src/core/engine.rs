@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::transfer::Transfers;
 use super::{DatabaseName, Incarnation, NodeId, Position};
 
 /// An answer that takes a while.
@@ -18,7 +19,7 @@ pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///
 /// What does not return [`Later`] answers at once, from memory: health checks call it. What does
 /// ends within its `timeout` (bounded-answer).
-pub trait Engine: Send + Sync {
+pub trait Engine: Transfers {
     fn status(&self) -> Status;
 
     /// In the order of their names.
@@ -299,7 +300,7 @@ pub struct Latency {
 }
 
 /// A position as LiteFS writes it, in JSON.
-mod position_text {
+pub(super) mod position_text {
     use serde::{Deserialize, Deserializer, Serializer, de};
 
     use crate::core::{Checksum, Position, Txid};

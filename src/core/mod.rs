@@ -9,6 +9,7 @@ pub mod engine;
 pub mod ids;
 pub mod ports;
 pub mod position;
+pub mod transfer;
 
 pub use clock::{Clock, SystemClock};
 pub use ids::{Boot, DatabaseName, EntryId, Incarnation, NameError, NodeId, TransactionId};

@@ -8,6 +8,7 @@
 //!   raft/        the log and the state machine
 //!   staged/      large transactions that entries of the log name
 //!   dbs/         the databases
+//!   imports/     what came so far of databases that are being imported
 //!   aside/       what another history would have overwritten (nothing-discarded)
 //! ```
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::Parts;
 use super::group::NodeGroup;
 use super::service::{CHECK, SWITCHOVER, check, hand_over};
-use crate::commit::{AllDatabases, Arbiter};
+use crate::commit::{AllDatabases, Arbiter, Uploads};
 use crate::core::config::Config;
 use crate::core::engine::{
     BarrierPassed, CheckedDatabase, Copy, DatabaseStatus, Engine, JournalMode, Later, MemberRole,
@@ -29,7 +29,8 @@ pub struct EmbeddedEngine {
     name: String,
     names: BTreeMap<NodeId, (String, String)>,
     started: Instant,
-    databases: Arc<AllDatabases>,
+    pub(super) databases: Arc<AllDatabases>,
+    pub(super) uploads: Arc<Uploads>,
     arbiter: Arc<Arbiter>,
     raft: Arc<RaftNode>,
     group: Arc<NodeGroup>,
@@ -39,7 +40,7 @@ pub struct EmbeddedEngine {
 }
 
 impl EmbeddedEngine {
-    pub(super) fn new(config: &Config, parts: &Parts) -> Arc<Self> {
+    pub(super) fn new(config: &Config, parts: &Parts, uploads: Arc<Uploads>) -> Arc<Self> {
         let names = config
             .members
             .iter()
@@ -53,6 +54,7 @@ impl EmbeddedEngine {
             names: names.collect(),
             started: Instant::now(),
             databases: Arc::clone(&parts.databases),
+            uploads,
             arbiter: Arc::clone(&parts.arbiter),
             raft: Arc::clone(&parts.raft),
             group: Arc::clone(&parts.group),

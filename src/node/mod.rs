@@ -12,6 +12,7 @@ mod data_folder;
 mod engine;
 mod group;
 mod service;
+mod transfers;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,9 @@ use tokio::sync::watch::{Receiver, Sender, channel as watch_channel};
 
 use crate::api;
 use crate::commit::peers::SharedGroup;
-use crate::commit::{AllDatabases, Arbiter, Database, Fetching, Holder, Service, Settings, Shared};
+use crate::commit::{
+    AllDatabases, Arbiter, Database, Fetching, Holder, Service, Settings, Shared, Uploads,
+};
 use crate::core::config::{Config, Immutable, JournalPolicy, Passthrough};
 use crate::core::{NodeId, SystemClock};
 use crate::mesh::{Identity, Mesh, MeshConfig, Peer};
@@ -150,7 +153,9 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
             tracing::warn!(path = %mounted.display(), %error, "the mount is left behind");
         }
     });
-    let engine = EmbeddedEngine::new(&config, &parts);
+    let uploads = Uploads::open(&parts.folder.part("imports"), Arc::clone(&parts.databases));
+    let uploads = uploads.map_err(io("make the folder of imports"))?;
+    let engine = EmbeddedEngine::new(&config, &parts, uploads);
     let options =
         api::Options::new(&config.api, accounts::group(config.api.socket_group.as_deref())?);
     let serving = api::serve(Arc::clone(&engine) as _, options).await?;
