@@ -39,7 +39,7 @@ impl AllDatabases {
             database.incarnation().ok_or_else(missing)?;
             match database.store().image() {
                 Ok(image) if image.mode == JournalMode::Wal => {
-                    let (position, bytes) = (Some(image.position), image.len());
+                    let (position, bytes) = (Some(image.position), image.bytes());
                     return Ok(Export { position, bytes, file: Box::new(image) });
                 }
                 Ok(image) => return copied(name, image, folder),
@@ -55,7 +55,7 @@ impl AllDatabases {
 }
 
 fn copied(name: &DatabaseName, mut image: Image, folder: &Path) -> Result<Export, TransferError> {
-    let (position, bytes) = (image.position, image.len());
+    let (position, bytes) = (image.position, image.bytes());
     let mut copy = || {
         let path = folder.join(format!("export-{}", rand::random::<u64>()));
         let mut file = File::options().read(true).write(true).create_new(true).open(&path)?;

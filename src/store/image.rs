@@ -69,13 +69,8 @@ impl Database {
 
 impl Image {
     /// Bytes of the file.
-    pub fn len(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         u64::from(self.pages) * u64::from(self.source.page_size)
-    }
-
-    /// A database has a page at least.
-    pub fn is_empty(&self) -> bool {
-        false
     }
 
     /// Reads the next pages. one-history: the last one is given only if all add up to the position.
