@@ -45,7 +45,7 @@ pub(super) enum Wish {
     Metrics,
     /// To look, or to wait.
     Read,
-    /// To change something.
+    /// To change something, or to have what is in a database.
     Change,
 }
 

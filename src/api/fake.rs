@@ -1,8 +1,8 @@
 //! An engine for tests: what it says is set, what it is asked is kept.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::core::config::{ChangeError, ConfigView, Overlay, example};
@@ -13,6 +13,9 @@ use crate::core::engine::{
 };
 use crate::core::history::{Cause, LeaderChange};
 use crate::core::members::{NotDone, Told, Wish};
+use crate::core::transfer::{
+    Diverged, Export, Imported, TransferError, Transfers, Upload, UploadId, Uploaded,
+};
 use crate::core::{Checksum, DatabaseName, Incarnation, NodeId, Position, Txid};
 
 pub(crate) struct FakeEngine {
@@ -27,6 +30,8 @@ pub(crate) struct FakeEngine {
     pub takes: Mutex<Duration>,
     /// Barriers begun.
     pub begun: AtomicU32,
+    /// Whoever exported has let go of the database.
+    pub export_over: Arc<AtomicBool>,
     /// The switchovers asked for.
     pub asked: Mutex<Vec<(Option<String>, Duration)>>,
     /// By which way the last was.
@@ -43,6 +48,7 @@ impl Default for FakeEngine {
             changed: Mutex::default(),
             takes: Mutex::default(),
             begun: AtomicU32::new(0),
+            export_over: Arc::default(),
             asked: Mutex::default(),
             asked_by: Mutex::default(),
         }
@@ -196,5 +202,73 @@ impl Engine for FakeEngine {
     fn check(&self, database: DatabaseName, _: Duration) -> Later<'_, CheckedDatabase> {
         let copies = self.copies.lock().unwrap().clone();
         Box::pin(async move { CheckedDatabase { name: database, copies } })
+    }
+}
+
+/// Databases in and out have nothing to move here: `tests/cluster` has real ones.
+impl Transfers for FakeEngine {
+    fn begin_upload(&self, upload: Upload) -> Later<'_, Result<Uploaded, TransferError>> {
+        let missing = TransferError::Missing(format!("no import of {}", upload.database));
+        Box::pin(async move { Err(missing) })
+    }
+
+    fn upload_piece(
+        &self,
+        upload: UploadId,
+        offset: u64,
+        piece: bytes::Bytes,
+    ) -> Later<'_, Result<Uploaded, TransferError>> {
+        Box::pin(async move { Ok(Uploaded { upload, received: offset + piece.len() as u64 }) })
+    }
+
+    fn finish_upload(
+        &self,
+        _: UploadId,
+        _: Duration,
+    ) -> Later<'_, Result<Option<Imported>, TransferError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn drop_upload(&self, upload: UploadId) -> Later<'_, Result<Uploaded, TransferError>> {
+        Box::pin(async move { Ok(Uploaded { upload, received: 0 }) })
+    }
+
+    /// Endless: of as many bytes as can be announced.
+    fn export(&self, _: DatabaseName, _: Duration) -> Later<'_, Result<Export, TransferError>> {
+        let position = Position { txid: Txid(31), checksum: Checksum(Checksum::FLAG) };
+        let file = Box::new(Endless(Arc::clone(&self.export_over)));
+        let export = Export { position: Some(position), bytes: u64::MAX, file };
+        Box::pin(async { Ok(export) })
+    }
+    fn diverged(&self) -> Later<'_, Result<Vec<Diverged>, TransferError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn export_diverged(
+        &self,
+        id: String,
+        _: Option<DatabaseName>,
+    ) -> Later<'_, Result<Export, TransferError>> {
+        Box::pin(async { Err(TransferError::Missing(id)) })
+    }
+
+    fn drop_diverged(&self, id: String) -> Later<'_, Result<Diverged, TransferError>> {
+        Box::pin(async { Err(TransferError::Missing(id)) })
+    }
+}
+
+/// A file without end, which says when it is let go.
+struct Endless(Arc<AtomicBool>);
+
+impl std::io::Read for Endless {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        buffer.fill(7);
+        Ok(buffer.len())
+    }
+}
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }

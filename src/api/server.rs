@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 
 use super::access::{Door, Guard, Wish, guard};
 use super::socket::bind_socket;
-use super::{admin, answer, data, health, members, metrics, openapi, settings};
+use super::{admin, answer, data, health, members, metrics, openapi, settings, transfer};
 use crate::core::config::ApiSettings;
 use crate::core::engine::Engine;
 
@@ -185,6 +185,7 @@ fn router(engine: &Arc<dyn Engine>, guards: &Guard) -> Router {
         .route("/history", get(data::history))
         .route("/config", get(settings::config))
         .route("/openapi.json", get(openapi::serve))
+        .route("/diverged", get(transfer::diverged))
         .route("/barrier", post(admin::barrier));
     let change = Router::new()
         .route("/config", patch(settings::change))
@@ -201,6 +202,7 @@ fn router(engine: &Arc<dyn Engine>, guards: &Guard) -> Router {
         .merge(group(Wish::Metrics, metrics))
         .merge(group(Wish::Read, read))
         .merge(group(Wish::Change, change))
+        .merge(group(Wish::Change, transfer::routes()))
         .fallback(answer::not_found)
         .method_not_allowed_fallback(answer::wrong_method)
         .layer(from_fn(bound))
@@ -222,7 +224,8 @@ fn probe(route: MethodRouter<Arc<dyn Engine>>) -> MethodRouter<Arc<dyn Engine>> 
 /// bounded-answer: whatever happens behind, there is one.
 async fn bound(request: Request, next: Next) -> Response {
     let looks = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    let time = if looks { LOOK_TIME } else { ANSWER_TIME };
+    let time =
+        if looks && !transfer::is_long(request.uri().path()) { LOOK_TIME } else { ANSWER_TIME };
     tokio::time::timeout(time, next.run(request)).await.unwrap_or_else(|_| {
         answer::error(StatusCode::SERVICE_UNAVAILABLE, "the node did not answer in time")
     })

@@ -12,6 +12,8 @@ use super::fake::FakeEngine;
 use super::*;
 use crate::core::engine::{Copy, Role, Switchover, SwitchoverError, Unavailable};
 
+mod transfer;
+
 const TOKEN: &str = "correct-horse";
 
 struct Answer {

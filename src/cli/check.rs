@@ -18,7 +18,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-fn name(text: &str) -> Result<DatabaseName, String> {
+pub(super) fn name(text: &str) -> Result<DatabaseName, String> {
     DatabaseName::new(text).map_err(|error| error.to_string())
 }
 

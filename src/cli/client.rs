@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -106,6 +107,38 @@ impl Client {
         self.ask(method, path, body, WAIT_TIME).await?.read(&self.address)
     }
 
+    /// Asks for something to be removed.
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.ask(Method::DELETE, path, None, WAIT_TIME).await?.read(&self.address)
+    }
+
+    /// Sends bytes.
+    pub async fn put<T: DeserializeOwned>(&self, path: &str, bytes: Bytes) -> Result<T, Failure> {
+        let exchange = self.exchange(Method::PUT, path, Some((bytes, "application/octet-stream")));
+        self.within(WAIT_TIME, exchange).await?.read(&self.address)
+    }
+
+    /// Asks for something that is long: each piece of it goes to `take` as it comes. The answer is
+    /// its head, of a success.
+    pub async fn download(
+        &self,
+        path: &str,
+        mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<HeaderMap, Failure> {
+        let response = self.within(WAIT_TIME, self.send(Method::GET, path, None)).await?;
+        if !response.status().is_success() {
+            let answer = self.within(LOOK_TIME, self.whole(response)).await?;
+            return Err(answer.refusal(&self.address));
+        }
+        let (head, mut body) = response.into_parts();
+        while let Some(frame) = self.within(WAIT_TIME, async { Ok(body.frame().await) }).await? {
+            if let Ok(bytes) = frame.map_err(|error| self.broken(&error))?.into_data() {
+                take(&bytes)?;
+            }
+        }
+        Ok(head.headers)
+    }
+
     /// Sends a request, and reads the answer, whatever its code.
     pub async fn ask(
         &self,
@@ -114,7 +147,15 @@ impl Client {
         body: Option<String>,
         time: Duration,
     ) -> Result<Answer, Failure> {
-        let exchange = self.exchange(method, path, body);
+        let body = body.map(|body| (Bytes::from(body), "application/json"));
+        self.within(time, self.exchange(method, path, body)).await
+    }
+
+    async fn within<T>(
+        &self,
+        time: Duration,
+        exchange: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
         tokio::time::timeout(time, exchange).await.unwrap_or_else(|_| {
             let why = format!("the node at {} did not answer within {time:?}", self.address);
             Err(Failure::new(Exit::TryAgain, why))
@@ -125,16 +166,31 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<String>,
+        body: Option<(Bytes, &'static str)>,
     ) -> Result<Answer, Failure> {
-        let broken = |error: &dyn std::fmt::Display| {
-            let why = format!("the node at {} broke off: {error}", self.address);
-            Failure::new(Exit::Unavailable, why)
-        };
+        let response = self.send(method, path, body).await?;
+        self.whole(response).await
+    }
+
+    async fn whole(&self, response: Response<Incoming>) -> Result<Answer, Failure> {
+        let code = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
+        Ok(Answer { code, body: body.map_err(|error| self.broken(&error))?.to_bytes() })
+    }
+
+    /// One connection a request; it lives as long as its answer is read.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(Bytes, &'static str)>,
+    ) -> Result<Response<Incoming>, Failure> {
         let stream = self.connect().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| broken(&error))?;
+            .map_err(|error| self.broken(&error))?;
+        // How it ends shows in the answer.
+        tokio::spawn(connection);
         let host = match &self.address {
             Address::Socket(_) => "localhost",
             Address::Tcp(authority) => authority,
@@ -143,25 +199,19 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
-        if body.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
+        if let Some((_, kind)) = &body {
+            request = request.header(CONTENT_TYPE, *kind);
         }
-        let request =
-            request.body(Full::new(Bytes::from(body.unwrap_or_default()))).map_err(|_| {
-                Failure::new(Exit::Usage, "the token, or a name, holds characters that HTTP cannot")
-            })?;
-        let answer = async {
-            let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
-            let code = response.status();
-            let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
-            Ok(Answer { code, body: body.map_err(|error| broken(&error))?.to_bytes() })
-        };
-        tokio::pin!(connection, answer);
-        tokio::select! {
-            answer = &mut answer => answer,
-            // The connection ends before the answer was taken from it: take it, or learn why not.
-            _ = &mut connection => answer.await,
-        }
+        let body = Full::new(body.map(|(bytes, _)| bytes).unwrap_or_default());
+        let request = request.body(body).map_err(|_| {
+            Failure::new(Exit::Usage, "the token, or a name, holds characters that HTTP cannot")
+        })?;
+        sender.send_request(request).await.map_err(|error| self.broken(&error))
+    }
+
+    fn broken(&self, error: &dyn std::fmt::Display) -> Failure {
+        let why = format!("the node at {} broke off: {error}", self.address);
+        Failure::new(Exit::Unavailable, why)
     }
 
     /// Whether something accepts a connection there.
@@ -206,15 +256,23 @@ impl Answer {
                 Failure::new(Exit::Software, why)
             });
         }
+        Err(self.refusal(address))
+    }
+
+    /// Why it was no success.
+    fn refusal(&self, address: &Address) -> Failure {
         let exit = match self.code {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::NoPermission,
             StatusCode::SERVICE_UNAVAILABLE => Exit::TryAgain,
-            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Exit::Usage,
-            StatusCode::PRECONDITION_FAILED | StatusCode::NOT_FOUND => Exit::Unavailable,
+            StatusCode::BAD_REQUEST => Exit::Usage,
+            StatusCode::PRECONDITION_FAILED => Exit::Unavailable,
+            StatusCode::NOT_FOUND => Exit::NoInput,
             StatusCode::CONFLICT => Exit::CannotCreate,
+            StatusCode::UNPROCESSABLE_ENTITY => Exit::Data,
+            StatusCode::INSUFFICIENT_STORAGE => Exit::Io,
             _ => Exit::Software,
         };
-        Err(Failure::new(exit, format!("the node at {address} says: {}", self.words())))
+        Failure::new(exit, format!("the node at {address} says: {}", self.words()))
     }
 
     /// Why it was no success, from `{"error": …}` or a health endpoint's `{"reason": …}`.
@@ -225,4 +283,18 @@ impl Answer {
         });
         words.map_or_else(|| self.code.to_string(), str::to_owned)
     }
+}
+
+/// A name as one part of a path.
+pub(super) fn in_path(name: &str) -> String {
+    use std::fmt::Write as _;
+    name.bytes().fold(String::new(), |mut text, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            text.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "%{byte:02X}");
+        }
+        text
+    })
 }

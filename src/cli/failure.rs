@@ -8,13 +8,17 @@ use std::process::ExitCode;
 pub enum Exit {
     /// `EX_USAGE`: the command line is wrong.
     Usage = 64,
+    /// `EX_DATAERR`: what was given is not what it has to be.
+    Data = 65,
+    /// `EX_NOINPUT`: what is to be read is not there.
+    NoInput = 66,
     /// `EX_UNAVAILABLE`: the node cannot be reached, or refuses.
     Unavailable = 69,
     /// `EX_SOFTWARE`: something answered as it should not.
     Software = 70,
     /// `EX_OSERR`: the system refuses something it should not.
     OsError = 71,
-    /// `EX_CANTCREAT`: a file to be made is there already, or cannot be made.
+    /// `EX_CANTCREAT`: the name is taken, or cannot be made.
     CannotCreate = 73,
     /// `EX_IOERR`: a file cannot be read or written.
     Io = 74,

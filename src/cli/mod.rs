@@ -14,9 +14,12 @@ mod client;
 mod config;
 mod databases;
 mod dev;
+mod diverged;
 mod doctor;
+mod export;
 mod failure;
 mod history;
+mod import;
 mod join;
 mod logging;
 mod manual;
@@ -76,6 +79,12 @@ enum Command {
     Barrier(barrier::Args),
     /// Compare a database on all nodes, byte by byte, while it is used.
     Check(check::Args),
+    /// Make a database of an SQLite file, on all nodes.
+    Import(import::Args),
+    /// Write a database to an SQLite file, while it is used.
+    Export(export::Args),
+    /// What was set aside on a node, before another history took its place.
+    Diverged(diverged::Args),
     /// Look for what keeps a node on this machine from running, or from running well.
     Doctor(doctor::Args),
     /// Check or show a configuration file.
@@ -114,6 +123,9 @@ impl Cli {
             Command::Switchover(args) => switchover::run(&args),
             Command::Barrier(args) => barrier::run(&args),
             Command::Check(args) => check::run(&args),
+            Command::Import(args) => import::run(&args),
+            Command::Export(args) => export::run(&args),
+            Command::Diverged(args) => diverged::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Config(args) => config::run(&args),
             Command::Openapi => output::print(&output::json(&crate::api::document())?),

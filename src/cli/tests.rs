@@ -253,6 +253,12 @@ fn urls() {
 }
 
 #[test]
+fn names_in_paths() {
+    assert_eq!(super::client::in_path("app-1_b~.db"), "app-1_b~.db");
+    assert_eq!(super::client::in_path("a b/ü%?#.db"), "a%20b%2F%C3%BC%25%3F%23.db");
+}
+
+#[test]
 fn units_that_people_read() {
     let sizes = [0, 1023, 1024, 1536, 1 << 20, u64::MAX].map(size);
     assert_eq!(sizes[..5], ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1.0 MiB"]);

@@ -61,6 +61,10 @@ impl AllDatabases {
         &self.shared
     }
 
+    pub(super) fn name_of(&self, node: NodeId) -> String {
+        (self.names)(node).unwrap_or_else(|| node.to_string())
+    }
+
     pub fn listen(&self, listener: Arc<dyn Listener>) {
         *self.listener.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(listener);
     }
@@ -250,7 +254,7 @@ impl AllDatabases {
                 Ok(()) => {}
                 Err(error) if error.is_damage() || database.is_lost() => {
                     tracing::error!(database = %database.name, %error, "not what the log says");
-                    self.replace_damaged(&database)?;
+                    self.replace_damaged(&database, &error.to_string())?;
                 }
                 Err(error) => return Err(error),
             }

@@ -88,7 +88,7 @@ impl AllDatabases {
             // If the log holds its deletion, that is why: `begin_to_serve` says what is lost.
             if let Some(found) = found {
                 tracing::error!(database = %name, "its files are damaged, or of another time");
-                self.put_aside(&found)?;
+                self.put_aside(&found, "its files were of another time than the log")?;
             }
             self.knows(name, at.index);
             self.lose(name, at.incarnation, u64::from(at.pages) * u64::from(at.page_size))?;
@@ -98,7 +98,11 @@ impl AllDatabases {
     }
 
     /// Sets aside what the files hold; in their place stands a database that nobody can open.
-    pub(super) fn replace_damaged(&self, database: &Arc<Database>) -> Result<(), StoreError> {
+    pub(super) fn replace_damaged(
+        &self,
+        database: &Arc<Database>,
+        why: &str,
+    ) -> Result<(), StoreError> {
         let store = database.store();
         let bytes = u64::from(store.pages()) * u64::from(store.page_size());
         let incarnation = database.incarnation().or(store.incarnation()).unwrap_or_default();
@@ -106,7 +110,7 @@ impl AllDatabases {
         self.lose(&database.name, incarnation, bytes)?;
         database.delete();
         self.tell_of_lost(&database.name, "its files are not what the log says");
-        self.keep_aside(database)
+        self.keep_aside(database, why)
     }
 
     fn lose(

@@ -23,13 +23,16 @@ mod counters;
 mod database;
 mod databases;
 mod deletion;
+mod diverged;
 pub mod door;
 mod entrance;
+mod export;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod gate;
 mod hold;
+mod import;
 mod journal;
 mod lost;
 mod mend;
@@ -41,8 +44,10 @@ mod service;
 mod settings;
 mod snapshots;
 mod stage;
+mod staging;
 mod stop;
 mod transaction;
+mod uploads;
 mod verdict;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -56,6 +61,7 @@ pub use rpc::METHOD;
 pub use service::{Fetching, Service};
 pub use settings::{LiveSettings, NODE_SILENT, Settings};
 pub use stop::before_stopping;
+pub use uploads::Uploads;
 
 /// Takes a mutex. A thread that panicked while it held one has already been reported; what it
 /// guarded is checked by checksums, so others go on rather than panic too.

@@ -60,6 +60,8 @@ struct Waiting {
     database: Option<DatabaseName>,
     /// It begins a database.
     begins: bool,
+    /// Its pages are not in this node's files: they come from the log, as another node's do.
+    from_outside: bool,
 }
 
 /// Asks a leader, for as long as it is the leader.
@@ -134,17 +136,28 @@ impl Proposer {
         limit: Duration,
         mut on_event: OnEvent,
     ) {
-        let Some(staged) = staged else { return self.propose(make, limit, on_event) };
+        let Some(staged) = staged else { return self.propose(make, limit, on_event, false) };
         let proposer = Arc::clone(self);
         self.runtime.spawn(async move {
             // Before it has an id: meanwhile this node may commit thousands of others, and a verdict
             // on an id so far behind would be refused as forgotten.
             if staged.to_leader(&proposer.group, limit).await {
-                proposer.propose(make, limit, on_event);
+                proposer.propose(make, limit, on_event, false);
             } else {
                 on_event(proposer.next_id(), Event::NotProposed);
             }
         });
+    }
+
+    /// The same for a database that comes from outside: when it is accepted this node applies it like
+    /// another node's. Its file is where it has to be.
+    pub(super) fn submit_from_outside(
+        self: &Arc<Self>,
+        make: impl FnOnce(TransactionId) -> Command,
+        limit: Duration,
+        on_event: OnEvent,
+    ) {
+        self.propose(make, limit, on_event, true);
     }
 
     fn propose(
@@ -152,6 +165,7 @@ impl Proposer {
         make: impl FnOnce(TransactionId) -> Command,
         limit: Duration,
         on_event: OnEvent,
+        from_outside: bool,
     ) {
         let id = self.next_id();
         let command = make(id);
@@ -166,6 +180,7 @@ impl Proposer {
                 Command::Delete { database, .. } => Some(database.clone()),
                 Command::Abandon { .. } => None,
             },
+            from_outside,
         };
         lock(&self.waiting).insert(id, waiting);
         let proposer = Arc::clone(self);
@@ -191,7 +206,7 @@ impl Proposer {
         }
         self.settled.notify_waiters();
         (lock(&waiting.on_event))(id, Event::Verdict { verdict, entry, late });
-        !late
+        !late && !waiting.from_outside
     }
 
     /// How many proposals ended with their outcome open, since the start.

@@ -199,21 +199,21 @@ impl AllDatabases {
             self.remove(&database.name);
             return Ok(());
         }
-        self.put_aside(database)
+        self.put_aside(database, "a snapshot of the cluster has another history in its place")
     }
 
     /// nothing-discarded: the files go aside, and the name is free.
-    pub(super) fn put_aside(&self, database: &Arc<Database>) -> Result<(), StoreError> {
+    pub(super) fn put_aside(&self, database: &Arc<Database>, why: &str) -> Result<(), StoreError> {
         self.withdraw(&database.name);
-        self.keep_aside(database)
+        self.keep_aside(database, why)
     }
 
     /// The files of a database that is served no longer.
-    pub(super) fn keep_aside(&self, database: &Database) -> Result<(), StoreError> {
+    pub(super) fn keep_aside(&self, database: &Database, why: &str) -> Result<(), StoreError> {
         count(&self.shared().counters.set_aside);
-        let aside = self.store().set_aside(database.store(), SystemTime::now())?;
+        let aside = self.store().set_aside(database.store(), SystemTime::now(), why)?;
         tracing::warn!(
-            database = %database.name, kept = %aside.folder.display(),
+            database = %database.name, kept = %aside.folder.display(), why,
             "another history takes the database's place; what was here is set aside"
         );
         Ok(())

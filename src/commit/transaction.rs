@@ -3,16 +3,12 @@
 //! Small ones in memory, for the entry itself; large ones as a staged file, read page by page, so
 //! that a transaction of 500 MB needs no 500 MB of memory.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
-
-use sha2::{Digest, Sha256};
-
 use super::bytes::Wal;
 use super::database::Database;
 use super::door::Errno;
 use super::hold::Withheld;
 use super::settings::Settings;
+use super::staging::Target;
 use crate::capture::{ReadAt, WalTransaction};
 use crate::cluster::Payload;
 use crate::core::Position;
@@ -38,39 +34,6 @@ pub fn is_large(withheld: &Withheld, settings: &Settings, page_size: u32) -> boo
         Withheld::Journal { commit, .. } => commit.dirty.len() as u64,
     };
     pages * u64::from(page_size.max(512)) > settings.staged_above
-}
-
-/// Where an LTX file goes while it is made.
-enum Target {
-    Memory(Vec<u8>),
-    Staged(StagedWriter),
-}
-
-struct StagedWriter {
-    file: BufWriter<File>,
-    hash: Sha256,
-    len: u64,
-}
-
-impl Write for Target {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        match self {
-            Target::Memory(memory) => memory.write(bytes),
-            Target::Staged(staged) => {
-                let written = staged.file.write(bytes)?;
-                staged.hash.update(&bytes[..written]);
-                staged.len += written as u64;
-                Ok(written)
-            }
-        }
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        match self {
-            Target::Memory(_) => Ok(()),
-            Target::Staged(staged) => staged.file.flush(),
-        }
-    }
 }
 
 /// The page that an application will have committed, wherever it is now.
@@ -186,11 +149,8 @@ impl Database {
         let new = preview.position;
         let bytes = changed.len() as u64 * u64::from(page_size);
         self.store.reserve(page_size, pages, changed.len() as u32)?;
-        let target = if bytes > self.settings.now().staged_above {
-            Target::Staged(self.stage_writer()?)
-        } else {
-            Target::Memory(Vec::with_capacity(bytes as usize / 2 + 256))
-        };
+        // A database makes one at a time: its write lock is held.
+        let target = Target::new(&self.shared, bytes, &format!("making-{}", self.slot))?;
         let header = Header {
             page_size,
             commit: pages,
@@ -207,11 +167,7 @@ impl Database {
             encoder.page(number, &page)?;
         }
         let (target, _trailer) = encoder.finish(new.checksum)?;
-        let payload = match target {
-            // Without the room that compression left over: the log keeps it in memory for a while.
-            Target::Memory(bytes) => Payload::Inline(bytes.into_boxed_slice().into()),
-            Target::Staged(staged) => self.finish_staged(staged)?,
-        };
+        let payload = target.finish(&self.shared)?;
         Ok(Some(Built { base, new, page_size, pages, payload, change: preview }))
     }
 
@@ -228,28 +184,6 @@ impl Database {
                 Ok(Plan { page_size: header.page_size, pages, numbers })
             }
         }
-    }
-
-    fn stage_writer(&self) -> Result<StagedWriter, Failed> {
-        let file = File::create(self.making())?;
-        let file = BufWriter::with_capacity(1 << 20, file);
-        Ok(StagedWriter { file, hash: Sha256::new(), len: 0 })
-    }
-
-    /// A database makes one staged file at a time: its write lock is held.
-    fn making(&self) -> std::path::PathBuf {
-        self.shared.staged.join(format!("making-{}", self.slot))
-    }
-
-    /// Synced before it is named by an entry (Rule 19).
-    fn finish_staged(&self, staged: StagedWriter) -> Result<Payload, Failed> {
-        let sha256: [u8; 32] = staged.hash.finalize().into();
-        let file = staged.file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-        file.sync_all()?;
-        self.group.keep_staged(sha256, staged.len);
-        std::fs::rename(self.making(), self.shared.staged_path(&sha256))?;
-        File::open(&self.shared.staged)?.sync_all()?;
-        Ok(Payload::Staged { sha256, len: staged.len })
     }
 }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::config::{ChangeError, ConfigView};
 use super::history::LeaderChange;
 use super::members::{NotDone, Told, Wish};
+use super::transfer::Transfers;
 use super::{DatabaseName, Incarnation, NodeId, Position};
 
 /// An answer that takes a while.
@@ -22,7 +23,7 @@ pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///
 /// What does not return [`Later`] answers at once, from memory: health checks call it. What does
 /// ends within its `timeout` (bounded-answer).
-pub trait Engine: Send + Sync {
+pub trait Engine: Transfers {
     fn status(&self) -> Status;
 
     /// In the order of their names.
@@ -361,7 +362,7 @@ impl JsonSchema for PositionText {
 }
 
 /// A position as LiteFS writes it, in JSON.
-mod position_text {
+pub(super) mod position_text {
     use serde::{Deserialize, Deserializer, Serializer, de};
 
     use crate::core::{Checksum, Position, Txid};

@@ -11,6 +11,7 @@ pub mod ids;
 pub mod members;
 pub mod ports;
 pub mod position;
+pub mod transfer;
 
 pub use clock::{Clock, SystemClock};
 pub use ids::{Boot, DatabaseName, EntryId, Incarnation, NameError, NodeId, TransactionId};

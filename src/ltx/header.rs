@@ -3,7 +3,7 @@
 use super::LtxError;
 use crate::core::{Checksum, Position, Txid};
 
-const MAGIC: [u8; 4] = *b"LTX1";
+pub(super) const MAGIC: [u8; 4] = *b"LTX1";
 /// LTX spec: `HeaderFlagNoChecksum`.
 const FLAG_NO_CHECKSUMS: u32 = 1 << 1;
 

@@ -34,6 +34,7 @@
 mod checksum;
 mod decoder;
 mod encoder;
+mod ends;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -46,5 +47,6 @@ mod tests;
 pub use checksum::{lock_page, page_checksum};
 pub use decoder::Decoder;
 pub use encoder::Encoder;
+pub use ends::Ends;
 pub use error::LtxError;
 pub use header::{Header, Trailer, WalSpan};

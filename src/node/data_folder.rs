@@ -13,6 +13,7 @@
 //!   members      who the members are, as the log said last: JSON
 //!   newcomer     the number that this node was just given, until it first starts: JSON
 //!   removed      why this node is no member any more: JSON
+//!   imports/     what came so far of databases that are being imported
 //!   aside/       what another history would have overwritten (nothing-discarded)
 //! ```
 

@@ -12,7 +12,7 @@ use super::machine::Watched;
 use super::membership::Membership;
 use super::roster::Named;
 use super::service::{CHECK, SWITCHOVER, check};
-use crate::commit::{AllDatabases, Arbiter};
+use crate::commit::{AllDatabases, Arbiter, Uploads};
 use crate::core::config::{ChangeError, Config, ConfigView};
 use crate::core::engine::{
     BarrierPassed, CheckedDatabase, Copy, DatabaseStatus, Engine, JournalMode, Later, MemberRole,
@@ -35,7 +35,8 @@ pub struct EmbeddedEngine {
     name: String,
     membership: Arc<Membership>,
     started: Instant,
-    databases: Arc<AllDatabases>,
+    pub(super) databases: Arc<AllDatabases>,
+    pub(super) uploads: Arc<Uploads>,
     arbiter: Arc<Arbiter>,
     raft: Arc<RaftNode>,
     group: Arc<NodeGroup>,
@@ -47,7 +48,12 @@ pub struct EmbeddedEngine {
 }
 
 impl EmbeddedEngine {
-    pub(super) fn new(config: &Config, parts: &Parts, live: Arc<Live>) -> Arc<Self> {
+    pub(super) fn new(
+        config: &Config,
+        parts: &Parts,
+        live: Arc<Live>,
+        uploads: Arc<Uploads>,
+    ) -> Arc<Self> {
         let machine = Watched::new(config);
         tokio::spawn(Arc::clone(&machine).follow());
         Arc::new(Self {
@@ -57,6 +63,7 @@ impl EmbeddedEngine {
             membership: Arc::clone(&parts.membership),
             started: Instant::now(),
             databases: Arc::clone(&parts.databases),
+            uploads,
             arbiter: Arc::clone(&parts.arbiter),
             raft: Arc::clone(&parts.raft),
             group: Arc::clone(&parts.group),

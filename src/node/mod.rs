@@ -25,6 +25,7 @@ mod scrub;
 mod service;
 mod stand;
 mod steps;
+mod transfers;
 mod watch;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,7 +38,9 @@ use tokio::sync::watch::{Receiver, Sender, channel as watch_channel};
 
 use crate::api;
 use crate::commit::peers::SharedGroup;
-use crate::commit::{AllDatabases, Arbiter, Database, Fetching, Holder, Service, Settings, Shared};
+use crate::commit::{
+    AllDatabases, Arbiter, Database, Fetching, Holder, Service, Settings, Shared, Uploads,
+};
 use crate::core::config::{Config, Immutable, JournalPolicy, LogLevel, Passthrough};
 use crate::core::history::Cause;
 use crate::core::{NodeId, SystemClock};
@@ -184,7 +187,9 @@ pub async fn run(config: Config, set_level: fn(LogLevel)) -> Result<(), NodeErro
             tracing::warn!(path = %mounted.display(), %error, "the mount is left behind");
         }
     });
-    let engine = EmbeddedEngine::new(&config, &parts, Arc::clone(&live));
+    let uploads = Uploads::open(&parts.folder.part("imports"), Arc::clone(&parts.databases));
+    let uploads = uploads.map_err(io("make the folder of imports"))?;
+    let engine = EmbeddedEngine::new(&config, &parts, Arc::clone(&live), uploads);
     let options =
         api::Options::new(&config.api, accounts::group(config.api.socket_group.as_deref())?);
     live.follow(turn(&parts, Arc::clone(&options.expose_metrics), set_level));

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::aside::{self, Kept, WHY};
 use super::database::{Database, remove_if_there};
 use super::durable;
 use super::error::{StoreError, io_at};
@@ -77,6 +78,7 @@ impl Store {
         for folder in [dir, &dbs, &aside] {
             durable::sync_folder(folder).map_err(io_at("syncing the folder", folder))?;
         }
+        aside::end_drops(&aside)?;
         for folder in folders(&aside)? {
             // A name that was taken for a database which did not come to move there; fails if one did.
             let _ = fs::remove_dir(folder);
@@ -98,7 +100,7 @@ impl Store {
                 }
                 Ok(None) => store.remove_slot(id, &folder)?,
                 Err(why) if why.is_damage() => {
-                    set_aside.push((store.move_aside(&folder, now)?, why));
+                    set_aside.push((store.move_aside(&folder, now, &why.to_string())?, why));
                 }
                 Err(why) => return Err(why),
             }
@@ -153,11 +155,16 @@ impl Store {
 
     /// nothing-discarded: moves a database's files out of the way, whole, before another history
     /// takes its place. Nothing that was set aside is ever overwritten. The folder opens with
-    /// stock SQLite, the WAL's transactions included.
-    pub fn set_aside(&self, database: &Database, now: SystemTime) -> Result<Aside, StoreError> {
+    /// stock SQLite, the WAL's transactions included. `why`: for people.
+    pub fn set_aside(
+        &self,
+        database: &Database,
+        now: SystemTime,
+        why: &str,
+    ) -> Result<Aside, StoreError> {
         let mut inner = self.inner();
         database.trim_wal()?;
-        let aside = self.move_aside(&database.folder(), now)?;
+        let aside = self.move_aside(&database.folder(), now, why)?;
         database.moved_to(aside.folder.clone());
         inner.databases.remove(&database.slot());
         Ok(aside)
@@ -168,7 +175,17 @@ impl Store {
         folders(&self.aside)?.iter().map(|folder| aside_in(folder)).collect()
     }
 
-    fn move_aside(&self, folder: &Path, now: SystemTime) -> Result<Aside, StoreError> {
+    /// What is listed, with why, and can be exported and dropped.
+    pub fn kept(&self) -> Result<Vec<Kept>, StoreError> {
+        aside::list(&self.aside)
+    }
+
+    /// Removes something that was set aside.
+    pub fn drop_kept(&self, kept: &Kept) -> Result<(), StoreError> {
+        aside::drop_one(&self.aside, kept)
+    }
+
+    fn move_aside(&self, folder: &Path, now: SystemTime, why: &str) -> Result<Aside, StoreError> {
         let record = Record::read(&folder.join("record")).ok().flatten();
         let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let base = match &record {
@@ -183,6 +200,8 @@ impl Store {
             }
             None => format!("unknown-0-{seconds}"),
         };
+        // For people: without it the files go aside all the same, on a full disk, too.
+        let _ = fs::write(folder.join(WHY), why);
         // A WAL that was in use belongs to the database; a journal never does (Rule 8).
         let wal = folder.join("wal");
         if wal.exists() {
@@ -245,8 +264,9 @@ fn discard(folder: &Path) -> Result<u64, StoreError> {
         if shm.is_some() {
             shm::close(&path).map_err(io_at("closing", &path))?;
         }
-        // The last: of a database that was just to be set aside.
-        let local = matches!(name, "wal" | "journal" | "overlay" | "record.new" | "database-wal");
+        // The last two: of a database that was just to be set aside.
+        let local =
+            matches!(name, "wal" | "journal" | "overlay" | "record.new" | "database-wal" | WHY);
         if shm.is_some() || local {
             remove_if_there(&path).map_err(io_at("discarding", &path))?;
         }
@@ -255,11 +275,11 @@ fn discard(folder: &Path) -> Result<u64, StoreError> {
     Ok(generation)
 }
 
-fn number(name: Option<&OsStr>, prefix: &str) -> Option<u64> {
+pub(super) fn number(name: Option<&OsStr>, prefix: &str) -> Option<u64> {
     name?.to_str()?.strip_prefix(prefix)?.parse().ok()
 }
 
-fn folders(of: &Path) -> Result<Vec<PathBuf>, StoreError> {
+pub(super) fn folders(of: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let listing = |e| io_at("listing", of)(e);
     let mut found = Vec::new();
     for entry in fs::read_dir(of).map_err(listing)? {

@@ -2,7 +2,8 @@
 //!
 //! What it is for: it keeps each database as a file, a WAL, a wal-index and a record; applies
 //! other nodes' transactions beneath open readers; keeps the checksum of every page; checkpoints;
-//! recovers; and streams a whole database to a node that needs one.
+//! recovers; and streams a whole database to a node that needs one. It also reads databases that no node
+//! serves: to bring them in, and what was set aside.
 //!
 //! What it promises:
 //! - one-history: a transaction is applied only on the position it was made on, and only if the
@@ -28,6 +29,7 @@
 
 mod app_checkpoint;
 mod append;
+mod aside;
 mod checksums;
 mod database;
 mod durability;
@@ -36,7 +38,10 @@ mod error;
 mod folder;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod image;
 mod in_place;
+mod litefs_folder;
+mod outside;
 mod overlay;
 mod read_marks;
 mod record;
@@ -49,10 +54,14 @@ mod tests;
 mod vfs;
 mod wal_writer;
 
+pub use aside::{Kept, KeptDatabase};
 pub use checksums::{ChangeError, Changes, Preview};
 pub use database::{APPLIER_SLOT, Database, FIRST_STORE_SLOT, JournalMode, Sizes};
 pub use error::StoreError;
 pub use folder::{Aside, Recovered, Store};
+pub use image::Image;
+pub use litefs_folder::LitefsDatabase;
+pub use outside::{Encoded, Outside, OutsideError, beside, quick_check};
 pub use record::Record;
 pub use scrub::Scrubbed;
 pub use snapshot::Snapshot;

@@ -126,7 +126,7 @@ impl Database {
     }
 
     /// A reader's place in the WAL, as `walTryBeginRead` takes it.
-    fn wal_place(&self) -> Result<Found, StoreError> {
+    pub(super) fn wal_place(&self) -> Result<Found, StoreError> {
         let locks = self.locks();
         let slot = new_slot();
         let shared = self.shared_place(slot)?;
@@ -206,7 +206,7 @@ impl Database {
     }
 
     /// A reader's place in a database with a rollback journal.
-    fn file_place(&self) -> Result<Found, StoreError> {
+    pub(super) fn file_place(&self) -> Result<Found, StoreError> {
         let place = self.shared_place(new_slot())?;
         let state = self.state();
         self.check_published(&state)?;
@@ -258,7 +258,7 @@ impl Database {
     }
 }
 
-type Found = (Vec<Place>, Source, Position, EntryId, Option<Incarnation>, u32);
+pub(super) type Found = (Vec<Place>, Source, Position, EntryId, Option<Incarnation>, u32);
 
 impl Snapshot {
     /// Makes the next bytes. Nothing is left when they stay empty.

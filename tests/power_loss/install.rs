@@ -141,7 +141,7 @@ impl Subject for Install {
         }
         if let Some(notes) = go_on {
             if found.is_err() {
-                store.set_aside(database, SystemTime::UNIX_EPOCH).unwrap();
+                store.set_aside(database, SystemTime::UNIX_EPOCH, "").unwrap();
                 let aside = &store.asides().unwrap()[0];
                 assert!(fs::exists(aside.folder.join("database")).unwrap());
                 notes(Note::Aside);

@@ -190,7 +190,7 @@ impl Subject for Databases {
         life.commit(ROLLBACK);
         life.make_durable();
         (life.notes)(Note::SettingAside);
-        life.store.set_aside(&life.database(ASIDE).unwrap(), SystemTime::UNIX_EPOCH).unwrap();
+        life.store.set_aside(&life.database(ASIDE).unwrap(), SystemTime::UNIX_EPOCH, "").unwrap();
         (life.notes)(Note::SetAside);
         life.commit(WAL);
         life.commit(ROLLBACK);

@@ -28,7 +28,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
 ];
 
 /// Arrows beside the table, each with its reason. One that nobody uses any more is an error.
-const BESIDES: [(&str, &str, &str); 3] = [
+const BESIDES: [(&str, &str, &str); 4] = [
     ("commit", "sqlite", "lock bytes and frame offsets go by the names of the format"),
     ("commit", "ltx", "it encodes the transaction that it proposes"),
     (
@@ -36,6 +36,7 @@ const BESIDES: [(&str, &str, &str); 3] = [
         "mesh",
         "`dev` makes the cluster's CA and the nodes' certificates; `doctor` reads when they end",
     ),
+    ("cli", "store", "`import` reads a database and its WAL as SQLite would"),
 ];
 
 #[test]

@@ -4,6 +4,7 @@
 mod apply;
 mod checkpoint;
 mod kernel_locks;
+mod outside;
 mod publish;
 mod read_marks;
 mod recovery;

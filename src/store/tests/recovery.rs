@@ -174,7 +174,7 @@ fn a_damaged_file_is_found_and_set_aside() {
     assert_eq!(database.incarnation(), Some(crate::core::Incarnation(1)));
     assert!(matches!(database.finish_recovery(), Err(StoreError::Diverged { .. })));
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(77);
-    let aside = store.set_aside(database, now).unwrap();
+    let aside = store.set_aside(database, now, "damaged").unwrap();
     assert!(aside.folder.ends_with("aside/app.db-1-77"));
     assert_eq!(aside.record, Some(node.database.record()));
     assert!(aside.bytes > end as u64);
@@ -184,7 +184,7 @@ fn a_damaged_file_is_found_and_set_aside() {
     let again = store.create_slot(&name()).unwrap();
     again.apply_in_place(&log[0].ltx[..], entry(1)).unwrap();
     again.make_durable(entry(1), 0).unwrap();
-    let second = store.set_aside(&again, now).unwrap();
+    let second = store.set_aside(&again, now, "again").unwrap();
     assert!(second.folder.ends_with("aside/app.db-1-77-2"));
     assert_eq!(store.asides().unwrap(), [aside, second]);
     assert!(again.slot() > database.slot());
@@ -198,7 +198,7 @@ fn what_is_set_aside_opens_with_its_wal() {
     node.append(&origin.run("INSERT INTO t VALUES('kept')")).unwrap();
     fs::remove_file(node.database.folder().join("database-wal")).unwrap();
     fs::remove_file(node.database.folder().join("database-shm")).unwrap();
-    let aside = node.store.set_aside(&node.database, SystemTime::UNIX_EPOCH).unwrap();
+    let aside = node.store.set_aside(&node.database, SystemTime::UNIX_EPOCH, "").unwrap();
     let mut client = Client::open(&aside.folder.join("database"));
     assert_eq!(client.run("SELECT v FROM t"), "kept");
 }
