@@ -210,7 +210,9 @@ impl AllDatabases {
     fn put_in_place(&self, database: &Arc<Database>, incoming: IncomingDatabase) -> io::Result<()> {
         let term = self.applied().borrow().term;
         let entry = EntryId { term, index: incoming.index };
-        self.install_one(database, incoming, term, &|| ()).map_err(io::Error::other)?;
+        let gone = || io::Error::other("deleted meanwhile");
+        let held = database.hold_to_apply(&|| ()).ok_or_else(gone)?;
+        self.install_one(database, held, incoming, term).map_err(io::Error::other)?;
         self.announce(&database.name);
         database.make_durable(entry).map_err(io::Error::other)
     }

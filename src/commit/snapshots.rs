@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::apply::Installing;
 use super::counters::count;
 use super::database::Database;
 use super::databases::{AllDatabases, serve_when_ready};
@@ -142,21 +143,29 @@ impl AllDatabases {
     }
 
     fn install(&self, state: &State, incoming: IncomingDatabase) -> Result<(), StoreError> {
-        let mut database = self.made(&incoming.name)?;
-        match database.incarnation() {
-            Some(incarnation) if incarnation != incoming.incarnation => {
-                // nothing-discarded: another life of the name gives way, whole.
-                self.give_way(&database)?;
-                database = self.made(&incoming.name)?;
-            }
-            _ => {}
-        }
         let position = state.database(&incoming.name).map(|now| now.position);
-        if position.is_some_and(|position| database.is_at(position, incoming.incarnation)) {
-            // What is here is what comes. A transaction made on it may be under way.
-            return Ok(());
-        }
-        self.install_one(&database, incoming, state.applied().term, &|| self.decide_by(state))?;
+        let (database, held) = loop {
+            let mut database = self.made(&incoming.name)?;
+            match database.incarnation() {
+                Some(incarnation) if incarnation != incoming.incarnation => {
+                    // nothing-discarded: another life of the name gives way, whole.
+                    self.give_way(&database)?;
+                    database = self.made(&incoming.name)?;
+                }
+                _ => {}
+            }
+            if position.is_some_and(|position| database.is_at(position, incoming.incarnation)) {
+                // What is here is what comes. A transaction made on it may be under way.
+                return Ok(());
+            }
+            if let Some(held) = database.hold_to_apply(&|| self.decide_by(state)) {
+                break (database, held);
+            }
+            // one-history: an application removed a file of this name that it had begun; what comes
+            // would go with it.
+            std::thread::sleep(LOOK);
+        };
+        self.install_one(&database, held, incoming, state.applied().term)?;
         self.announce(&database.name);
         Ok(())
     }
@@ -165,12 +174,12 @@ impl AllDatabases {
     pub(super) fn install_one(
         &self,
         database: &Arc<Database>,
+        held: Installing,
         incoming: IncomingDatabase,
         term: u64,
-        meanwhile: &dyn Fn(),
     ) -> Result<(), StoreError> {
         let entry = EntryId { term, index: incoming.index };
-        database.install(incoming, entry, meanwhile)?;
+        database.install(held, incoming, entry)?;
         if self.is_serving() { serve_when_ready(database) } else { Ok(()) }
     }
 
@@ -265,13 +274,12 @@ impl Database {
     /// Puts a whole database in this one's place, beneath open applications if there are any.
     fn install(
         self: &Arc<Self>,
+        held: Installing,
         incoming: IncomingDatabase,
         entry: EntryId,
-        meanwhile: &dyn Fn(),
     ) -> Result<(), StoreError> {
         let IncomingDatabase { incarnation, index, reader, .. } = incoming;
         let reader = io::BufReader::with_capacity(1 << 20, reader);
-        let held = self.hold_to_apply(meanwhile);
         let already = {
             let state = lock(&self.state);
             state.lost.is_none()
