@@ -228,9 +228,25 @@ fn recover(id: u64, folder: &Path, generation: u64) -> Result<Option<Database>, 
     if record.incarnation.is_none() {
         return Ok(None);
     }
+    remove_unnamed(folder, record.pinned)?;
     let database = Database::open(id, folder, generation, record)?;
     database.apply_pinned()?;
     Ok(Some(database))
+}
+
+/// Pages beside the file that no record came to name.
+fn remove_unnamed(folder: &Path, named: Option<u64>) -> Result<(), StoreError> {
+    let listing = |e| io_at("listing", folder)(e);
+    let named = named.map(|index| format!("pinned-{index}.ltx"));
+    for entry in fs::read_dir(folder).map_err(listing)? {
+        let entry = entry.map_err(listing)?;
+        let name = entry.file_name();
+        let name = name.to_str().unwrap_or_default();
+        if name.starts_with("pinned-") && Some(name) != named.as_deref() {
+            remove_if_there(&entry.path()).map_err(io_at("removing", &entry.path()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Rule 9. Gives the highest generation of the shm files that were there, or 0.

@@ -47,6 +47,7 @@ mod snapshot;
 mod tests;
 mod vfs;
 mod wal_writer;
+mod whole;
 
 pub use checksums::{ChangeError, Changes, Preview};
 pub use database::{APPLIER_SLOT, Database, FIRST_STORE_SLOT, JournalMode, Sizes};
