@@ -17,7 +17,7 @@ use super::transaction::wall_ms;
 use crate::cluster::{Refusal, State, Verdict};
 use crate::core::{DatabaseName, EntryId, Incarnation, Position};
 use crate::raft::{Applied, IncomingDatabase, Replica, SnapshotDatabase};
-use crate::store::StoreError;
+use crate::store::{Aside, StoreError};
 
 /// How long a snapshot that is sent, or a purge, waits for a database that an application keeps busy.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -208,7 +208,9 @@ impl AllDatabases {
             self.remove(&database.name);
             return Ok(());
         }
-        self.put_aside(database)
+        self.withdraw(&database.name);
+        self.is_aside(database, &self.store().give_way(database.store(), SystemTime::now())?);
+        Ok(())
     }
 
     /// nothing-discarded: the files go aside, and the name is free.
@@ -219,13 +221,16 @@ impl AllDatabases {
 
     /// The files of a database that is served no longer.
     pub(super) fn keep_aside(&self, database: &Database) -> Result<(), StoreError> {
+        self.is_aside(database, &self.store().set_aside(database.store(), SystemTime::now())?);
+        Ok(())
+    }
+
+    fn is_aside(&self, database: &Database, aside: &Aside) {
         count(&self.shared().counters.set_aside);
-        let aside = self.store().set_aside(database.store(), SystemTime::now())?;
         tracing::warn!(
             database = %database.name, kept = %aside.folder.display(),
             "another history takes the database's place; what was here is set aside"
         );
-        Ok(())
     }
 }
 
