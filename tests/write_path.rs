@@ -6,7 +6,13 @@ mod common;
 use std::time::Duration;
 
 use common::{Client, Cluster, eventually, no_mounts, sqlite};
+use litefs_py::cluster::State;
 use litefs_py::commit::Settings;
+use litefs_py::commit::door::Databases;
+use litefs_py::core::DatabaseName;
+use litefs_py::core::ports::{ByteRange, DaemonLocks, LockFile, LockKind};
+use litefs_py::raft::{IncomingDatabase, Replica};
+use litefs_py::sqlite::locks;
 
 /// Runs a test that needs mounts within a runtime of its own.
 fn with_cluster(nodes: u64, settings: Settings, test: impl FnOnce(&Cluster)) {
@@ -158,5 +164,49 @@ fn a_large_transaction_is_not_forgotten_over_many_small_ones() {
                 sqlite(&cluster.path(node, "large.db"), "select count(*) from t") == Ok("1".into())
             })
         });
+    });
+}
+
+/// one-history: a snapshot waits for an application that has begun a database of that name, and then
+/// removes it. What comes is in the database that is there afterwards, not in the removed one's files.
+#[test]
+fn a_snapshot_is_not_installed_into_files_that_are_gone() {
+    with_cluster(2, Settings::default(), |cluster| {
+        let name = DatabaseName::new("app.db").unwrap();
+        let theirs = cluster.path(1, "app.db");
+        cluster.cut(2);
+        assert_eq!(sqlite(&theirs, "create table t(a)"), Ok(String::new()));
+        eventually("it is in WAL mode", || {
+            sqlite(&theirs, "pragma journal_mode") == Ok("wal".into())
+        });
+        let state: State = cluster.state(1);
+        let snapshot = cluster.nodes[0].databases.databases_for_snapshot(&state).unwrap();
+
+        let node = &cluster.nodes[1].databases;
+        Databases::create(&**node, &name).unwrap();
+        let begun = cluster.database(2, "app.db");
+        let reserved = ByteRange { start: locks::RESERVED, end: locks::RESERVED };
+        let hold = |kind| begun.lock(77, LockFile::Database, reserved, kind);
+        assert!(hold(LockKind::Exclusive));
+        let installs = {
+            let (node, state) = (node.clone(), state.clone());
+            std::thread::spawn(move || {
+                let mut incoming = snapshot.into_iter().map(|database| {
+                    let (name, incarnation) = (database.name, database.incarnation);
+                    let (index, reader) = (database.index, database.reader);
+                    Ok(IncomingDatabase { name, incarnation, index, reader })
+                });
+                node.install_snapshot(&state, &mut incoming).unwrap();
+            })
+        };
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!installs.is_finished());
+        let (told, removed) = std::sync::mpsc::channel();
+        Databases::unlink(&**node, &name, Box::new(move |done| told.send(done).unwrap()));
+        assert!(removed.recv().unwrap().is_ok());
+        hold(LockKind::Unlock);
+        installs.join().unwrap();
+        let position = cluster.database(1, "app.db").store().position();
+        assert_eq!(cluster.database(2, "app.db").store().position(), position);
     });
 }

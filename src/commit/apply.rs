@@ -215,16 +215,19 @@ impl Database {
 
     /// Takes the daemon's write lock for a snapshot, as soon as applications let go of theirs. However
     /// long they take: readers go on meanwhile, and the node is not ready. `meanwhile` settles what they
-    /// wait for, as far as it is known.
-    pub(super) fn hold_to_apply(&self, meanwhile: &dyn Fn()) -> Installing {
+    /// wait for, as far as it is known. `None`: it was deleted meanwhile; what has the lock is not.
+    pub(super) fn hold_to_apply(&self, meanwhile: &dyn Fn()) -> Option<Installing> {
         let mut told = Instant::now();
         loop {
             meanwhile();
             let pid = {
                 let mut state = lock(&self.state);
+                if state.deleted {
+                    return None;
+                }
                 if !state.pumping && state.hold.is_none() && self.take_apply_locks(&mut state) {
                     state.pumping = true;
-                    return Installing { serving: state.serving };
+                    return Some(Installing { serving: state.serving });
                 }
                 state.hold.as_ref().map(|hold| hold.pid)
             };

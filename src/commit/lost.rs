@@ -75,7 +75,11 @@ impl AllDatabases {
     /// as of an earlier time, no entry brings back: it is lost.
     pub(super) fn replay_begins(&self, state: &cluster::State) -> Result<(), StoreError> {
         for (name, at) in state.databases() {
-            let found = self.find(name);
+            // nothing-discarded: a snapshot that the node did not come to the end of had taken its place.
+            let found = match self.find(name) {
+                None => self.take_back(name, at.incarnation)?,
+                found => found,
+            };
             // One of a later life is whole: all its entries are still in the log.
             let whole = found.as_ref().is_some_and(|found| {
                 found.incarnation() >= Some(at.incarnation)
@@ -95,6 +99,20 @@ impl AllDatabases {
         }
         self.passed(state.applied());
         Ok(())
+    }
+
+    fn take_back(
+        &self,
+        name: &DatabaseName,
+        incarnation: Incarnation,
+    ) -> Result<Option<Arc<Database>>, StoreError> {
+        let Some(store) = self.store().take_back(name, incarnation)? else { return Ok(None) };
+        let visible = store.applied().index;
+        tracing::info!(database = %name, "taken back: the snapshot in its place was cut short");
+        let database =
+            Database::new(self.shared(), store, name.clone(), Some(incarnation), visible);
+        self.adopt(Arc::clone(&database));
+        Ok(Some(database))
     }
 
     /// Sets aside what the files hold; in their place stands a database that nobody can open.
@@ -214,7 +232,9 @@ impl AllDatabases {
     fn put_in_place(&self, database: &Arc<Database>, incoming: IncomingDatabase) -> io::Result<()> {
         let term = self.applied().borrow().term;
         let entry = EntryId { term, index: incoming.index };
-        self.install_one(database, incoming, term, &|| ()).map_err(io::Error::other)?;
+        let gone = || io::Error::other("deleted meanwhile");
+        let held = database.hold_to_apply(&|| ()).ok_or_else(gone)?;
+        self.install_one(database, held, incoming, term).map_err(io::Error::other)?;
         self.announce(&database.name);
         database.make_durable(entry).map_err(io::Error::other)
     }

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::apply::Installing;
 use super::counters::count;
 use super::database::Database;
 use super::databases::{AllDatabases, serve_when_ready};
@@ -16,7 +17,7 @@ use super::transaction::wall_ms;
 use crate::cluster::{Refusal, State, Verdict};
 use crate::core::{DatabaseName, EntryId, Incarnation, Position};
 use crate::raft::{Applied, IncomingDatabase, Replica, SnapshotDatabase};
-use crate::store::StoreError;
+use crate::store::{Aside, StoreError};
 
 /// How long a snapshot that is sent, or a purge, waits for a database that an application keeps busy.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -142,21 +143,29 @@ impl AllDatabases {
     }
 
     fn install(&self, state: &State, incoming: IncomingDatabase) -> Result<(), StoreError> {
-        let mut database = self.made(&incoming.name)?;
-        match database.incarnation() {
-            Some(incarnation) if incarnation != incoming.incarnation => {
-                // nothing-discarded: another life of the name gives way, whole.
-                self.give_way(&database)?;
-                database = self.made(&incoming.name)?;
-            }
-            _ => {}
-        }
         let position = state.database(&incoming.name).map(|now| now.position);
-        if position.is_some_and(|position| database.is_at(position, incoming.incarnation)) {
-            // What is here is what comes. A transaction made on it may be under way.
-            return Ok(());
-        }
-        self.install_one(&database, incoming, state.applied().term, &|| self.decide_by(state))?;
+        let (database, held) = loop {
+            let mut database = self.made(&incoming.name)?;
+            match database.incarnation() {
+                Some(incarnation) if incarnation != incoming.incarnation => {
+                    // nothing-discarded: another life of the name gives way, whole.
+                    self.give_way(&database)?;
+                    database = self.made(&incoming.name)?;
+                }
+                _ => {}
+            }
+            if position.is_some_and(|position| database.is_at(position, incoming.incarnation)) {
+                // What is here is what comes. A transaction made on it may be under way.
+                return Ok(());
+            }
+            if let Some(held) = database.hold_to_apply(&|| self.decide_by(state)) {
+                break (database, held);
+            }
+            // one-history: an application removed a file of this name that it had begun; what comes
+            // would go with it.
+            std::thread::sleep(LOOK);
+        };
+        self.install_one(&database, held, incoming, state.applied().term)?;
         self.announce(&database.name);
         Ok(())
     }
@@ -165,12 +174,12 @@ impl AllDatabases {
     pub(super) fn install_one(
         &self,
         database: &Arc<Database>,
+        held: Installing,
         incoming: IncomingDatabase,
         term: u64,
-        meanwhile: &dyn Fn(),
     ) -> Result<(), StoreError> {
         let entry = EntryId { term, index: incoming.index };
-        database.install(incoming, entry, meanwhile)?;
+        database.install(held, incoming, entry)?;
         if self.is_serving() { serve_when_ready(database) } else { Ok(()) }
     }
 
@@ -199,7 +208,11 @@ impl AllDatabases {
             self.remove(&database.name);
             return Ok(());
         }
-        self.put_aside(database, "a snapshot of the cluster has another history in its place")
+        let why = "a snapshot of the cluster has another history in its place";
+        self.withdraw(&database.name);
+        let aside = self.store().give_way(database.store(), SystemTime::now(), why)?;
+        self.is_aside(database, &aside, why);
+        Ok(())
     }
 
     /// nothing-discarded: the files go aside, and the name is free.
@@ -210,13 +223,17 @@ impl AllDatabases {
 
     /// The files of a database that is served no longer.
     pub(super) fn keep_aside(&self, database: &Database, why: &str) -> Result<(), StoreError> {
-        count(&self.shared().counters.set_aside);
         let aside = self.store().set_aside(database.store(), SystemTime::now(), why)?;
+        self.is_aside(database, &aside, why);
+        Ok(())
+    }
+
+    fn is_aside(&self, database: &Database, aside: &Aside, why: &str) {
+        count(&self.shared().counters.set_aside);
         tracing::warn!(
             database = %database.name, kept = %aside.folder.display(), why,
             "another history takes the database's place; what was here is set aside"
         );
-        Ok(())
     }
 }
 
@@ -265,13 +282,12 @@ impl Database {
     /// Puts a whole database in this one's place, beneath open applications if there are any.
     fn install(
         self: &Arc<Self>,
+        held: Installing,
         incoming: IncomingDatabase,
         entry: EntryId,
-        meanwhile: &dyn Fn(),
     ) -> Result<(), StoreError> {
         let IncomingDatabase { incarnation, index, reader, .. } = incoming;
         let reader = io::BufReader::with_capacity(1 << 20, reader);
-        let held = self.hold_to_apply(meanwhile);
         let already = {
             let state = lock(&self.state);
             state.lost.is_none()

@@ -45,7 +45,7 @@ impl Database {
         entry: EntryId,
         incarnation: Incarnation,
     ) -> Result<Position, StoreError> {
-        self.append_as(ltx, entry, Some(incarnation), true)
+        self.install_kept(ltx, entry, |kept| self.append_as(kept, entry, Some(incarnation), true))
     }
 
     fn append_as(
@@ -111,6 +111,11 @@ impl Database {
         let (tip, first, frames) =
             writer.finish().map_err(|e| self.io("appending frames", "wal", e))?;
         let view = self.grow_index(tip.frame)?;
+        // Before a checkpoint can find any of its frames.
+        let _alone = match whole {
+            Some(incarnation) => Some(self.record_whole(&preview, entry, incarnation)?),
+            None => None,
+        };
         wal_index::append(&view, first, &frames).map_err(|e| self.index(e))?;
 
         let mut state = self.state();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::database::{Database, JournalMode, Mark, remove_if_there};
 use super::durable;
 use super::error::{StoreError, io_at};
+use super::record::Record;
 use super::shm::View;
 use super::snapshot::Source;
 use super::vfs::{self, CheckpointMode, Checkpointed};
@@ -84,7 +85,8 @@ impl Database {
             if !state.is_published() && state.head.entry.index <= up_to.index {
                 return self.check_published(&state);
             }
-            if state.visible.entry.index == state.record.applied.index {
+            let recorded = state.visible.entry.index == state.record.applied.index;
+            if recorded && (state.record.pinned.is_none() || state.recovering) {
                 return Ok(());
             }
             if state.recovering {
@@ -101,6 +103,10 @@ impl Database {
         record.pinned = None;
         self.checkpoint_alone(CheckpointMode::Passive)?;
         if !self.is_in_file(&target)? {
+            // What the record names holds it all, and more than is missing in the file: it stays.
+            if self.record().applied == target.entry {
+                return Ok(());
+            }
             let written = self.write_pinned(&target, record.page_size, pinned_cap);
             // If an application's checkpoint made way for a new WAL meanwhile, the frames read may be
             // the new ones, or cut off; but then the file has it all.
@@ -114,9 +120,15 @@ impl Database {
         let path = folder.join("database");
         self.main.sync_all().map_err(io_at("syncing", &path))?;
         durable::sync_folder(&folder).map_err(io_at("syncing the folder", &folder))?;
-        record.write(&folder.join("record"))?;
-        let before = std::mem::replace(&mut self.state().record, record.clone());
-        if let Some(old) = before.pinned.filter(|old| Some(*old) != record.pinned) {
+        self.replace_record(record)
+    }
+
+    /// Writes and syncs the record; what the one before named goes.
+    pub(super) fn replace_record(&self, record: Record) -> Result<(), StoreError> {
+        record.write(&self.folder().join("record"))?;
+        let pinned = record.pinned;
+        let before = std::mem::replace(&mut self.state().record, record);
+        if let Some(old) = before.pinned.filter(|old| Some(*old) != pinned) {
             let path = self.pinned_path(old);
             remove_if_there(&path).map_err(io_at("removing", &path))?;
         }
@@ -133,7 +145,7 @@ impl Database {
         Ok(live.salts != tip.salts || info.backfill >= tip.frame)
     }
 
-    fn pinned_path(&self, index: u64) -> PathBuf {
+    pub(super) fn pinned_path(&self, index: u64) -> PathBuf {
         self.folder().join(format!("pinned-{index}.ltx"))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! dbs/<slot>/database, wal, shm-<generation>, journal, record, pinned-<index>.ltx
-//! aside/<name>-<incarnation>-<seconds since 1970>/   the same, under names that SQLite knows
+//! aside/<name>-<incarnation>-<seconds since 1970>/   the same, under names that SQLite knows; gave-way
 //! ```
 
 use std::collections::BTreeMap;
@@ -19,10 +19,13 @@ use super::durable;
 use super::error::{StoreError, io_at};
 use super::record::Record;
 use super::shm;
-use crate::core::DatabaseName;
+use crate::core::{DatabaseName, Incarnation};
 
 /// Bytes of a database's name that go into the name of a folder set aside.
 const NAME_BYTES: usize = 180;
+
+/// In the folder of a database that is set aside because a snapshot takes its place.
+const GAVE_WAY: &str = "gave-way";
 
 /// Of folders whose database is deleted; the slot follows.
 const DELETED: &str = "deleted-";
@@ -170,6 +173,52 @@ impl Store {
         Ok(aside)
     }
 
+    /// As [`Store::set_aside`], for a database that is sound: until the snapshot which takes its place is
+    /// all there, it can be taken back.
+    pub fn give_way(
+        &self,
+        database: &Database,
+        now: SystemTime,
+        why: &str,
+    ) -> Result<Aside, StoreError> {
+        let mark = database.folder().join(GAVE_WAY);
+        fs::File::create(&mark).map_err(io_at("setting aside", &mark))?;
+        self.set_aside(database, now, why)
+    }
+
+    /// The process ended within a snapshot, for which this database had given way already: it is what
+    /// the state before the snapshot says. `None`: nothing such was set aside.
+    pub fn take_back(
+        &self,
+        name: &DatabaseName,
+        incarnation: Incarnation,
+    ) -> Result<Option<Arc<Database>>, StoreError> {
+        let mut inner = self.inner();
+        let (mut last, mut found) = (0, None);
+        for aside in self.asides()? {
+            let Some(record) = aside.record else { continue };
+            let is_it = record.name == *name && record.incarnation == Some(incarnation);
+            let index = record.applied.index;
+            if is_it && index >= last && aside.folder.join(GAVE_WAY).exists() {
+                (last, found) = (index, Some(aside.folder));
+            }
+        }
+        let Some(aside) = found else { return Ok(None) };
+        let id = inner.next;
+        inner.next += 1;
+        let folder = self.dbs.join(id.to_string());
+        fs::rename(&aside, &folder).map_err(io_at("taking back", &aside))?;
+        for changed in [&self.aside, &self.dbs] {
+            durable::sync_folder(changed).map_err(io_at("syncing the folder", changed))?;
+        }
+        discard(&folder)?;
+        let database = recover(id, &folder, inner.generation)?.map(Arc::new);
+        if let Some(database) = &database {
+            inner.databases.insert(id, Arc::clone(database));
+        }
+        Ok(database)
+    }
+
     /// Everything that was set aside, by folder name.
     pub fn asides(&self) -> Result<Vec<Aside>, StoreError> {
         folders(&self.aside)?.iter().map(|folder| aside_in(folder)).collect()
@@ -247,9 +296,25 @@ fn recover(id: u64, folder: &Path, generation: u64) -> Result<Option<Database>, 
     if record.incarnation.is_none() {
         return Ok(None);
     }
+    remove_unnamed(folder, record.pinned)?;
     let database = Database::open(id, folder, generation, record)?;
     database.apply_pinned()?;
     Ok(Some(database))
+}
+
+/// Pages beside the file that no record came to name.
+fn remove_unnamed(folder: &Path, named: Option<u64>) -> Result<(), StoreError> {
+    let listing = |e| io_at("listing", folder)(e);
+    let named = named.map(|index| format!("pinned-{index}.ltx"));
+    for entry in fs::read_dir(folder).map_err(listing)? {
+        let entry = entry.map_err(listing)?;
+        let name = entry.file_name();
+        let name = name.to_str().unwrap_or_default();
+        if name.starts_with("pinned-") && Some(name) != named.as_deref() {
+            remove_if_there(&entry.path()).map_err(io_at("removing", &entry.path()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Rule 9. Gives the highest generation of the shm files that were there, or 0.
@@ -264,9 +329,9 @@ fn discard(folder: &Path) -> Result<u64, StoreError> {
         if shm.is_some() {
             shm::close(&path).map_err(io_at("closing", &path))?;
         }
-        // The last two: of a database that was just to be set aside.
-        let local =
-            matches!(name, "wal" | "journal" | "overlay" | "record.new" | "database-wal" | WHY);
+        // The last ones: of a database that was just to be set aside, or was.
+        let local = matches!(name, "wal" | "journal" | "overlay" | "record.new" | "database-wal")
+            || [WHY, GAVE_WAY].contains(&name);
         if shm.is_some() || local {
             remove_if_there(&path).map_err(io_at("discarding", &path))?;
         }

@@ -37,7 +37,8 @@ impl Database {
         entry: EntryId,
         incarnation: Incarnation,
     ) -> Result<Position, StoreError> {
-        let position = self.apply(ltx, entry, Some(incarnation))?;
+        let position =
+            self.install_kept(ltx, entry, |kept| self.apply(kept, entry, Some(incarnation)))?;
         self.state().recovering = false;
         Ok(position)
     }
@@ -81,6 +82,11 @@ impl Database {
             return Err(self.diverged("what a transaction leads to", expected, preview.position));
         }
         self.sync_mark()?;
+        // Before any of its pages is in the file.
+        let _alone = match whole {
+            Some(incarnation) => Some(self.record_whole(&preview, entry, incarnation)?),
+            None => None,
+        };
         overlay.write_down(&self.main).map_err(|e| self.io("writing", "database", e))?;
         // Rule 16: before anyone can take the locks that make it reachable.
         self.tell_end()?;

@@ -12,7 +12,8 @@
 //!   writer's part, or [`Database::publish_if_needed`]'s (Rule 2). A rollback-journal writer's
 //!   pages lie beside the file until [`Database::overlay_commit`] (Rule 8).
 //! - readers-go-on: an open reader keeps its snapshot while transactions are appended.
-//! - nothing-discarded: [`Store::set_aside`] moves a database away whole, and overwrites nothing.
+//! - nothing-discarded: [`Store::set_aside`] moves a database away whole, and overwrites nothing; what
+//!   gave way to a snapshot that was cut short is taken back ([`Store::take_back`]).
 //! - no-lost-ack, as far as files go: [`Database::make_durable`] (Rules 10 to 12).
 //!
 //! Rules kept here: 2, 3, 4, 8, 9, 11, 12, 13, 16, 18. Rule 1 (who holds byte 120 or the database
@@ -53,6 +54,7 @@ mod snapshot;
 mod tests;
 mod vfs;
 mod wal_writer;
+mod whole;
 
 pub use aside::{Kept, KeptDatabase};
 pub use checksums::{ChangeError, Changes, Preview};

@@ -337,6 +337,11 @@ impl Cluster {
         self.nodes[node - 1].databases.find(&DatabaseName::new(name).unwrap()).unwrap()
     }
 
+    /// What the log has made of the state that a node knows.
+    pub fn state(&self, node: usize) -> State {
+        self.nodes[node - 1].state.lock().unwrap().clone()
+    }
+
     /// Entries do not reach the node until [`Self::heal`].
     pub fn cut(&self, node: u64) {
         self.log.inner.lock().unwrap().cut.insert(NodeId(node));

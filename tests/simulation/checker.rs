@@ -52,6 +52,8 @@ pub struct Ledger {
     positions: BTreeMap<(String, u64, u64), u64>,
     /// Of the write locks that were given to other nodes than the leader: by term and database.
     holders: BTreeMap<(u64, String), (usize, u64)>,
+    /// The last ticket by which a node has done with the lock of a database.
+    done_with: BTreeMap<(String, usize), u64>,
     gave_up: u64,
     nodes: Vec<Where>,
     /// By database.
@@ -122,6 +124,11 @@ impl Ledger {
     /// The leader of a term gives a node the write lock of a database.
     pub fn granted(&mut self, term: u64, name: &str, node: usize, ticket: u64) {
         self.tell(|| format!("term {term}: {name} to n{node} by {ticket:x}"));
+        // A grant on its way while its asker's next request arrives: tickets rise, and a node holds
+        // nothing by one that it has done with. Whoever came next may have the lock already.
+        if self.done_with.get(&(name.to_owned(), node)).is_some_and(|done| *done >= ticket) {
+            return;
+        }
         let free = machine().now < self.gave_up + 2_000_000_000;
         let before = self.holders.insert((term, name.to_owned()), (node, ticket));
         if let Some((other, _)) = before
@@ -137,6 +144,8 @@ impl Ledger {
     /// A node has done with a lock, says its message.
     pub fn released(&mut self, term: u64, name: &str, node: usize, ticket: u64) {
         self.tell(|| format!("term {term}: {name} from n{node} by {ticket:x}"));
+        let done = self.done_with.entry((name.to_owned(), node)).or_default();
+        *done = ticket.max(*done);
         let key = (term, name.to_owned());
         if self.holders.get(&key).is_some_and(|held| held.0 == node && held.1 <= ticket) {
             self.holders.remove(&key);

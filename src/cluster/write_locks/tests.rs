@@ -166,6 +166,22 @@ fn stale_messages_change_nothing() {
     assert_eq!(locks.next_tick(), Some(ms(251)));
 }
 
+/// Rule 14: who asks anew has given up what an older ticket brings, also a grant that is on its way to
+/// it; the lock is the next one's.
+#[test]
+fn a_grant_that_its_asker_has_overtaken_is_nobodys() {
+    let mut locks = open();
+    assert_eq!(ask(&mut locks, 0, 3, 1), [grant(3, 1)]);
+    assert_eq!(ask(&mut locks, 0, 1, 1), [recall(3, 1)]);
+    assert_eq!(release(&mut locks, 1, 3, 1), [grant(1, 1)]);
+    assert_eq!(ask(&mut locks, 2, 3, 2), []);
+    // The database was deleted and made anew there before the grant arrived.
+    assert_eq!(ask(&mut locks, 3, 1, 2), [grant(3, 2)]);
+    assert_eq!(locks.holder(&db(0)), Some(NodeId(3)));
+    assert_eq!(release(&mut locks, 4, 1, 1), []);
+    assert_eq!(locks.holder(&db(0)), Some(NodeId(3)));
+}
+
 /// A node that starts again counts from 1, with a higher boot.
 #[test]
 fn another_boot_is_later_than_any_number() {

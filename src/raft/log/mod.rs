@@ -280,9 +280,15 @@ impl Log {
         self.shared.state().memory.committed
     }
 
-    /// Calls `done` when the committed mark, as it is now, is durable (Rule 10).
+    /// Calls `done` when the committed mark, as it is now, is durable (Rule 10). In a log that was
+    /// closed it is: what was applied before may still be on its way into the databases, in a stop.
     pub fn sync_committed(&self, done: Done) -> io::Result<()> {
-        let mut state = self.shared.usable()?;
+        let mut state = self.shared.unfailed()?;
+        if *self.shared.flushed.borrow() == CLOSED {
+            drop(state);
+            done(Ok(()));
+            return Ok(());
+        }
         state.syncs.push(done);
         self.shared.work.notify_all();
         Ok(())
@@ -372,10 +378,14 @@ impl Shared {
 
     /// The state, unless the log failed or is closed.
     fn usable(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.unfailed()?;
+        if state.stop { Err(io::Error::other("the Raft log is closed")) } else { Ok(state) }
+    }
+
+    fn unfailed(&self) -> io::Result<MutexGuard<'_, State>> {
         let state = self.state();
         match &state.failed {
             Some(why) => Err(io::Error::other(format!("the Raft log failed before: {why}"))),
-            None if state.stop => Err(io::Error::other("the Raft log is closed")),
             None => Ok(state),
         }
     }
@@ -440,8 +450,16 @@ impl Shared {
 
     /// Nothing is written any more: nobody is to wait for it.
     fn ended(&self) {
-        self.state().stop = true;
-        self.flushed.send_replace(CLOSED);
+        let syncs = {
+            let mut state = self.state();
+            state.stop = true;
+            self.flushed.send_replace(CLOSED);
+            std::mem::take(&mut state.syncs)
+        };
+        // A failure told those who waited then: all that is written is synced.
+        for done in syncs {
+            done(Ok(()));
+        }
     }
 
     fn check_staged(&self, staged: &StagedName) -> io::Result<()> {

@@ -371,6 +371,21 @@ fn a_failed_disk_stops_the_node() {
     assert_eq!(fatal.load(Ordering::SeqCst), 1);
 }
 
+/// Rule 10: what was applied before a log was closed may reach the databases after it.
+#[test]
+fn a_closed_log_has_its_mark() {
+    let disk = SimDisk::new();
+    let log = open(&disk).unwrap();
+    assert!(wait(|done| log.append(vec![entry(1, 0, 10), entry(1, 1, 10)], done)));
+    let mark = Some(EntryId { term: 1, index: 1 });
+    log.save_committed(mark).unwrap();
+    log.close();
+    assert!(log.save_committed(mark).is_err(), "it is closed");
+    assert!(wait(|done| log.sync_committed(done)));
+    let crashed = disk.after_crash(Tear::Nothing, disk.folders() - 1);
+    assert_eq!(recover(&crashed).unwrap().memory.committed, mark);
+}
+
 /// Old segments go by whole files, and serve again.
 #[test]
 fn purged_segments_are_used_again() {

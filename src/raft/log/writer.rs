@@ -144,8 +144,12 @@ impl Writer {
                 done(again());
             }
             if text.is_some() {
-                break;
+                return self.shared.ended();
             }
+        }
+        // A mark that nobody waited for is written, and not synced yet.
+        if let Err(error) = self.sync() {
+            self.shared.fail(&error);
         }
         self.shared.ended();
     }

@@ -252,3 +252,29 @@ fn a_deleted_database_is_gone() {
     let (_, recovered) = open(node.dir.path());
     assert!(recovered.databases.is_empty() && !half.exists());
 }
+
+/// nothing-discarded: the process ends within a snapshot, for which a database had given way. What was set
+/// aside because it was damaged stays there.
+#[test]
+fn a_database_that_gave_way_is_taken_back() {
+    let mut origin = Origin::new(4096, true);
+    let node = Node::from(&origin.run("CREATE TABLE t(v)"));
+    node.database.make_durable(entry(1), 0).unwrap();
+    let (position, life) = (node.database.position(), node.database.incarnation().unwrap());
+    let at = SystemTime::UNIX_EPOCH;
+    node.store.give_way(&node.database, at, "").unwrap();
+    let dir = node.dir;
+
+    let (store, recovered) = open(dir.path());
+    assert!(recovered.databases.is_empty() && recovered.set_aside.is_empty());
+    let other = crate::core::Incarnation(life.0 + 1);
+    assert!(store.take_back(&name(), other).unwrap().is_none());
+    let back = store.take_back(&name(), life).unwrap().unwrap();
+    assert_eq!(back.finish_recovery().unwrap(), position);
+    assert!(store.asides().unwrap().is_empty());
+    assert!(store.take_back(&name(), life).unwrap().is_none());
+
+    store.set_aside(&back, at, "").unwrap();
+    assert!(store.take_back(&name(), life).unwrap().is_none());
+    assert_eq!(store.asides().unwrap().len(), 1);
+}

@@ -115,3 +115,44 @@ fn a_snapshot_is_installed_beneath_readers() {
     let refused = empty.database.install_in_place(&part.ltx[..], entry(51), Incarnation(40));
     assert!(matches!(refused, Err(StoreError::Invalid { .. })));
 }
+
+/// Rules 9 and 13: the log of the node that installs a snapshot does not reach as far. However much of it
+/// is in the file when the process ends, the next start has the one or the other, whole.
+#[test]
+fn a_snapshot_that_is_cut_short_is_whole_at_the_next_start() {
+    for wal in [true, false] {
+        let mut theirs = Origin::new(4096, wal);
+        let mut source = Node::from(&theirs.run("CREATE TABLE t(v)"));
+        let more = theirs.run("INSERT INTO t VALUES(randomblob(20000))");
+        if wal { source.append(&more) } else { source.in_place(&more) }.unwrap();
+        let mut ltx = Vec::new();
+        source.database.snapshot(1, 0).unwrap().read_to_end(&mut ltx).unwrap();
+
+        let mut ours = Origin::new(4096, wal);
+        let node = Node::from(&ours.run("CREATE TABLE t(v)"));
+        node.database.make_durable(entry(1), 0).unwrap();
+        if wal {
+            node.lock_write();
+            node.database.append_snapshot(&ltx[..], entry(50), Incarnation(1)).unwrap();
+            node.unlock_write();
+            node.database.checkpoint(CheckpointMode::Passive).unwrap();
+        } else {
+            node.database.install_in_place(&ltx[..], entry(50), Incarnation(1)).unwrap();
+        }
+        // Of what is not synced the page that a power loss takes.
+        node.database.main.set_len(4096).unwrap();
+        let Node { dir, store, database, locks, .. } = node;
+        drop((store, database, locks));
+        let (_store, recovered) = Store::open(dir.path(), SystemTime::UNIX_EPOCH).unwrap();
+        let database = &recovered.databases[0];
+        assert_eq!(database.finish_recovery().unwrap(), theirs.position);
+        assert_eq!(database.applied(), entry(50));
+        database.make_durable(entry(50), 0).unwrap();
+        // Nothing of it stays beside the file.
+        assert_eq!(database.record().pinned, None);
+        assert!(!database.folder().join("pinned-50.ltx").exists());
+        let mut file = fs::read(database.folder().join("database")).unwrap();
+        file.truncate(theirs.image.len());
+        assert!(file == *theirs.image);
+    }
+}
