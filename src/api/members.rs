@@ -7,7 +7,8 @@ use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::admin::{TimeoutQuery, read};
 use super::answer::error;
@@ -25,9 +26,9 @@ pub(super) async fn list(State(engine): Shared) -> Response {
     Json(engine.status().members).into_response()
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct AddBody {
+pub(super) struct AddBody {
     name: String,
     address: String,
     #[serde(default)]
@@ -76,9 +77,9 @@ pub(super) async fn tokens(engine: Shared, Query(query): Query<TimeoutQuery>) ->
     ask(engine, &query, Wish::ListTokens).await
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct TokenBody {
+pub(super) struct TokenBody {
     #[serde(default)]
     learner: bool,
     /// A duration such as `2h`.

@@ -3,6 +3,9 @@
 //! The schemas come from the types that are answered; paths, parameters and codes stand here. A test
 //! holds this list against the routes, another what a real node answers against the schemas.
 
+mod members;
+mod transfers;
+
 use axum::Json;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -30,6 +33,8 @@ pub fn document() -> Value {
     health(&mut paths);
     looking(&mut paths);
     changing(&mut paths);
+    members::describe(&mut paths);
+    transfers::describe(&mut paths);
     let Paths { mut schemas, paths } = paths;
     let mut schemas = Value::Object(schemas.take_definitions(true));
     plain_choices(&mut schemas);
@@ -360,10 +365,11 @@ mod tests {
     #[test]
     fn the_document_has_the_routes() {
         let mut routes = BTreeSet::new();
-        for part in include_str!("server.rs").split(".route(\"").skip(1) {
+        let sources = concat!(include_str!("server.rs"), include_str!("transfer.rs"));
+        for part in sources.split(".route(\"").skip(1) {
             let (path, rest) = part.split_once("\",").unwrap();
             let statement = rest.split('\n').next().unwrap();
-            for method in ["get(", "post(", "patch(", "options("] {
+            for method in ["get(", "post(", "put(", "patch(", "delete(", "options("] {
                 if statement.contains(method) {
                     routes.insert((path.to_owned(), method.trim_end_matches('(').to_owned()));
                 }
@@ -396,6 +402,7 @@ mod tests {
             assert!(schemas.contains_key(name), "{name}");
         }
         let ids: Vec<_> = text.match_indices("\"operationId\"").collect();
-        assert_eq!(ids.len(), 6 * 3 + 6 + 1 + 3);
+        // Health; looking; barrier; changing; members; transfers.
+        assert_eq!(ids.len(), 6 * 3 + 6 + 1 + 3 + 9 + 8);
     }
 }

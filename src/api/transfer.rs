@@ -25,6 +25,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -64,9 +65,9 @@ pub(super) fn is_long(path: &str) -> bool {
     path.ends_with("/export")
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct BeginBody {
+pub(super) struct BeginBody {
     bytes: u64,
     sha256: String,
 }
@@ -111,8 +112,8 @@ async fn piece(
 }
 
 /// An import that is not over.
-#[derive(Serialize)]
-struct AtWork {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct AtWork {
     state: &'static str,
 }
 

@@ -345,7 +345,7 @@ pub struct Latency {
 }
 
 /// What the schema says of a position.
-struct PositionText;
+pub(super) struct PositionText;
 
 impl JsonSchema for PositionText {
     fn schema_name() -> std::borrow::Cow<'static, str> {

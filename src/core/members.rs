@@ -1,5 +1,6 @@
 //! Changing who belongs to the cluster, as the API and the command line put it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::NodeId;
@@ -39,7 +40,7 @@ pub enum Wish {
 }
 
 /// What was done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Told {
     /// The only time that the token itself is told.
@@ -66,7 +67,7 @@ pub enum Told {
 }
 
 /// A token, without its secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenStatus {
     pub id: String,
     /// Seconds since 1970.
@@ -78,7 +79,7 @@ pub struct TokenStatus {
     pub node: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenUse {
     Unused,

@@ -7,9 +7,10 @@
 use std::io;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::engine::{JournalMode, Later, position_text};
+use super::engine::{JournalMode, Later, PositionText, position_text};
 use super::{DatabaseName, Incarnation, Position};
 
 /// The largest piece of an upload, in bytes.
@@ -73,7 +74,7 @@ pub struct Upload {
 }
 
 /// The name of an upload: hexadecimal digits, the same for the same bytes under the same name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct UploadId(String);
 
@@ -107,7 +108,7 @@ impl From<UploadId> for String {
 }
 
 /// How far an upload is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Uploaded {
     pub upload: UploadId,
     /// Bytes that are here: the next piece begins there.
@@ -115,11 +116,12 @@ pub struct Uploaded {
 }
 
 /// A database that was taken in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Imported {
     pub database: DatabaseName,
     pub incarnation: Incarnation,
     #[serde(with = "position_text")]
+    #[schemars(with = "PositionText")]
     pub position: Position,
     /// Bytes.
     pub page_size: u32,
@@ -128,7 +130,7 @@ pub struct Imported {
 }
 
 /// Databases that were set aside together, before another history took their place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Diverged {
     /// What it is called by.
     pub id: String,
@@ -141,7 +143,7 @@ pub struct Diverged {
     pub databases: Vec<DivergedDatabase>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DivergedDatabase {
     /// `None`: its record cannot be read.
     pub name: Option<DatabaseName>,

@@ -11,69 +11,70 @@ def told(node):
     return node.ask("/history")[1]
 
 
-def newest(cluster, leader, cause):
-    """The newest change, once every node that runs tells it alike."""
+def change_after(cluster, term, cause):
+    """The first change with that cause after this term, once every node that runs tells the same. On a
+    machine with too much to do another election may follow it."""
 
     def alike():
-        last = [told(node)[-1] for node in cluster.running()]
-        return all(x == last[0] for x in last) and last[0]["cause"] == cause and last[0]
+        later = [[x for x in told(node) if x["term"] > term] for node in cluster.running()]
+        found = [x for x in later[0] if x["cause"] == cause]
+        return all(x == later[0] for x in later) and found and found[0]
 
     try:
         change = wait_for(alike, 10)
     except AssertionError:
         said = "\n".join(f"{node}: {told(node)[-3:]}" for node in cluster.running())
         raise AssertionError(f"not {cause} in the history of all nodes:\n{said}") from None
-    assert change["leader"] == leader.name == change["told_by"]
-    assert change["term"] == leader.term()
+    assert change["told_by"] == change["leader"], "whoever took office tells why"
     return change
 
 
 def test_each_change_has_its_reason(cluster):
     """One run through all of them; then the nodes are restarted, and know it still."""
-    first = cluster.leader()
-    change = newest(cluster, first, "first")
+    change = change_after(cluster, 0, "first")
     assert change["before"] is None and change["without_leader_ms"] is None
 
     # Planned, by the Unix socket of a node that does not lead.
-    asked, target = cluster.followers()
-    cluster.command(
-        "switchover", "--dir", cluster.folder, "--node", asked.name, "--to", target.name
-    )
-    change = newest(cluster, target, "switchover")
+    leader, (asked, target), term = cluster.leader(), cluster.followers(), cluster.nodes[0].term()
+    by = ("--dir", cluster.folder, "--node", asked.name)
+    cluster.command("switchover", *by, "--to", target.name)
+    change = change_after(cluster, term, "switchover")
     assert change["asked"] == f"the Unix socket of {asked.name}"
-    assert change["before"] == first.name
+    assert (change["before"], change["leader"]) == (leader.name, target.name)
 
     # Its process dies.
-    cluster.kill(target)
-    survivor = cluster.leader()
-    change = newest(cluster, survivor, "died")
-    assert change["before"] == target.name
+    leader = cluster.leader()
+    term = leader.term()
+    cluster.kill(leader)
+    change = change_after(cluster, term, "died")
+    assert change["before"] == leader.name
     assert 0 <= change["without_leader_ms"] < 5000
-    cluster.restart(target)
+    cluster.heal()
 
     # It is frozen: nothing says so but that it is silent.
-    cluster.pause(survivor)
-    other = cluster.leader()
-    change = newest(cluster, other, "silent")
+    leader = cluster.leader()
+    term = leader.term()
+    cluster.pause(leader)
+    change = change_after(cluster, term, "silent")
+    assert change["before"] == leader.name
     assert change["without_leader_ms"] >= 300, "an election timeout, before anything is noticed"
-    cluster.resume(survivor)
-    newest(cluster, other, "silent")
+    cluster.heal()
+    change_after(cluster, term, "silent")
 
     # It is stopped in order.
-    cluster.kill(other, signal.SIGTERM)
-    last = cluster.leader()
-    newest(cluster, last, "stopped")
-    cluster.restart(other)
-    newest(cluster, last, "stopped")
+    leader = cluster.leader()
+    term = leader.term()
+    cluster.kill(leader, signal.SIGTERM)
+    change_after(cluster, term, "stopped")
+    cluster.heal()
+    change_after(cluster, term, "stopped")
 
-    before = told(last)
-    assert [change["cause"] for change in before] == [
-        "first", "switchover", "died", "silent", "stopped",
-    ]  # fmt: skip
+    before = told(cluster.leader())
     terms = [change["term"] for change in before]
     assert terms == sorted(set(terms)), "the newest last, one leader a term"
 
     # Everybody at once: nobody was there to see who led meanwhile, so there was no majority.
+    term = cluster.leader().term()
     cluster.stop()
     for name in ("n1", "n2", "n3"):
         kept = (cluster.folder / name / "data" / "history").read_text().splitlines()
@@ -83,12 +84,12 @@ def test_each_change_has_its_reason(cluster):
     damaged.write_bytes(damaged.read_bytes()[:-30])
     cluster.start()
     leader = cluster.leader()
-    change = newest(cluster, leader, "no-quorum")
+    change_after(cluster, term, "no-quorum")
     for node in cluster.nodes:
         wait_for(lambda node=node: told(node)[: len(before)] == before, 10, f"{node}'s history")
 
-    shown = run(cluster.program, "history", "--dir", cluster.folder).stdout.splitlines()
-    assert shown[0].split() == ["TERM", "LEADER", "SINCE", "NO", "LEADER", "WHY"]
-    assert shown[-1].endswith("there had been no majority")
+    shown = run(cluster.program, "history", "--dir", cluster.folder).stdout
+    assert shown.splitlines()[0].split() == ["TERM", "LEADER", "SINCE", "NO", "LEADER", "WHY"]
+    assert "there had been no majority" in shown
     said = json.loads(run(cluster.program, "history", "--json", "--dir", cluster.folder).stdout)
-    assert said == told(leader)
+    assert said[: len(before)] == before

@@ -158,24 +158,32 @@ def told(node, since):
     return [line for line in lines if re.search(r" (INFO|WARN|ERROR) ", line)]
 
 
+def beside_elections(lines):
+    """On a machine with too much to do one may be followed by another, and each is told."""
+    return [line for line in lines if " leads: " not in line]
+
+
 def test_a_failover_is_told_in_a_few_lines(cluster, db):
     cluster.create(db, "PRAGMA journal_mode = wal", "CREATE TABLE t(x)")
     leader, survivors = cluster.leader(), cluster.followers()
     marks = {node: len(node.log()) for node in survivors}
     cluster.kill(leader)
-    new = cluster.leader()
-    said = re.compile(f"{new} leads: the process of {leader} died; no leader for [0-9]+ ms")
+    said = re.compile(f"n[1-3] leads: the process of {leader} died; no leader for [0-9]+ ms")
+    # It may hear of the next one before it finds that out.
+    lost = re.compile(f"{leader}(, the leader,)? is lost: its process has ended")
+    logs = lambda: "".join(node.log()[marks[node] :] for node in survivors)  # noqa: E731
+    wait_for(lambda: said.search(logs()), 10, "whoever took office to tell why")
     for node in survivors:
-        wait_for(lambda n=node: said.search(n.log()[marks[n] :]), 10, f"{node} to tell it")
+        wait_for(lambda n=node: " leads: " in n.log()[marks[n] :], 10, f"{node} to tell who leads")
+        wait_for(lambda n=node: lost.search(n.log()[marks[n] :]), 10, f"{node} to tell why")
         lines = told(node, marks[node])
-        assert any(f"{leader}, the leader, is lost" in line for line in lines), lines
-        assert len(lines) <= 4, "\n".join(lines)
+        assert len(beside_elections(lines)) <= 3, "\n".join(lines)
     cluster.restart(leader)
     for node in survivors:
         back = f"connected to {leader} again"
         wait_for(lambda n=node: back in n.log()[marks[n] :], 10, f"{node} to tell the end")
         lines = told(node, marks[node])
-        assert len(lines) <= 6, "\n".join(lines)
+        assert len(beside_elections(lines)) <= 5, "\n".join(lines)
 
 
 def test_a_lost_majority_is_told(cluster):
