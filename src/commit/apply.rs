@@ -215,14 +215,20 @@ impl Database {
 
     /// Takes the daemon's write lock for a snapshot, as soon as applications let go of theirs. However
     /// long they take: readers go on meanwhile, and the node is not ready. `meanwhile` settles what they
-    /// wait for, as far as it is known. `None`: it was deleted meanwhile; what has the lock is not.
-    pub(super) fn hold_to_apply(&self, meanwhile: &dyn Fn()) -> Option<Installing> {
+    /// wait for, as far as it is known. `None`: it was deleted meanwhile, or what was queued has begun
+    /// another life of the name than the snapshot is of.
+    pub(super) fn hold_to_apply(
+        &self,
+        incarnation: Incarnation,
+        meanwhile: &dyn Fn(),
+    ) -> Option<Installing> {
         let mut told = Instant::now();
         loop {
             meanwhile();
             let pid = {
                 let mut state = lock(&self.state);
-                if state.deleted {
+                let another = state.incarnation.is_some_and(|life| life != incarnation);
+                if state.deleted || (another && !state.pumping) {
                     return None;
                 }
                 if !state.pumping && state.hold.is_none() && self.take_apply_locks(&mut state) {

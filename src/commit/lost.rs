@@ -233,7 +233,7 @@ impl AllDatabases {
         let term = self.applied().borrow().term;
         let entry = EntryId { term, index: incoming.index };
         let gone = || io::Error::other("deleted meanwhile");
-        let held = database.hold_to_apply(&|| ()).ok_or_else(gone)?;
+        let held = database.hold_to_apply(incoming.incarnation, &|| ()).ok_or_else(gone)?;
         self.install_one(database, held, incoming, term).map_err(io::Error::other)?;
         self.announce(&database.name);
         database.make_durable(entry).map_err(io::Error::other)

@@ -158,11 +158,12 @@ impl AllDatabases {
                 // What is here is what comes. A transaction made on it may be under way.
                 return Ok(());
             }
-            if let Some(held) = database.hold_to_apply(&|| self.decide_by(state)) {
+            let meanwhile = || self.decide_by(state);
+            if let Some(held) = database.hold_to_apply(incoming.incarnation, &meanwhile) {
                 break (database, held);
             }
-            // one-history: an application removed a file of this name that it had begun; what comes
-            // would go with it.
+            // one-history: an application removed a file of this name that it had begun, and what comes
+            // would go with it; or another life has to give way first.
             std::thread::sleep(LOOK);
         };
         self.install_one(&database, held, incoming, state.applied().term)?;
