@@ -264,17 +264,20 @@ class Node:
         return response.status, json.loads(body) if is_json else body
 
     def by_socket(self, path, method="GET", body=None, timeout=10.0):
-        """The same by the Unix socket, which needs no token; `body` is sent as JSON."""
+        """The same by the Unix socket, which needs no token; `body` is sent as JSON, or as the bytes
+        that it is. What is neither JSON nor text is answered as bytes."""
         connection = UnixConnection(self.folder / "api.sock", timeout)
         try:
-            text = None if body is None else json.dumps(body)
-            connection.request(method, path, text)
+            plain = body is None or isinstance(body, bytes)
+            connection.request(method, path, body if plain else json.dumps(body))
             response = connection.getresponse()
-            answer = response.read().decode()
+            answer = response.read()
         finally:
             connection.close()
-        is_json = response.headers.get_content_type() == "application/json"
-        return response.status, json.loads(answer) if is_json and answer else answer
+        kind = response.headers.get_content_type()
+        if kind == "application/json" and answer:
+            return response.status, json.loads(answer)
+        return response.status, answer.decode() if kind.startswith("text/") else answer
 
     def is_primary(self):
         return self.ask("/primary")[0] == 200

@@ -22,7 +22,8 @@ from devcluster import (
 )
 
 # Those of sysexits(3) that these commands end with.
-USAGE, UNAVAILABLE, CANNOT_CREATE, IO, TRY_AGAIN, NO_PERMISSION, CONFIG = 64, 69, 73, 74, 75, 77, 78
+USAGE, NO_INPUT, UNAVAILABLE, CANNOT_CREATE, IO = 64, 66, 69, 73, 74
+TRY_AGAIN, NO_PERMISSION, CONFIG = 75, 77, 78
 
 
 def free_port():

@@ -128,7 +128,7 @@ def test_what_cannot_be_is_refused_and_changes_nothing(cluster, node):
     # Not without the socket or the token: these nodes have none.
     assert node.ask("/config", "PATCH")[0] == 403
     failed = config(cluster, "set", node, "write.lock_wiat", "1s", check=False)
-    assert failed.returncode == 64 and "did you mean" in failed.stderr
+    assert failed.returncode == 65 and "did you mean" in failed.stderr
 
 
 def test_a_body_of_a_gigabyte(cluster, node):

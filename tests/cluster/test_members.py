@@ -11,6 +11,7 @@ from devcluster import SqlError, Writer, wait_for
 from machines import (
     CANNOT_CREATE,
     CONFIG,
+    NO_INPUT,
     NO_PERMISSION,
     TRY_AGAIN,
     UNAVAILABLE,
@@ -226,7 +227,7 @@ def test_what_would_cost_the_quorum_is_refused(machines):
     last = first.ask_cli("member", "demote", "q1", check=False)
     assert (last.returncode, "last voter" in last.stderr) == (UNAVAILABLE, True)
     unknown = first.ask_cli("member", "remove", "nobody", check=False)
-    assert (unknown.returncode, "no member named" in unknown.stderr) == (UNAVAILABLE, True)
+    assert (unknown.returncode, "no member named" in unknown.stderr) == (NO_INPUT, True)
     bad = first.ask_cli("member", "add", "Not_A_Name", "h:1", check=False)
     assert bad.returncode == UNAVAILABLE, bad.stderr
     others = [machines(name) for name in ("q2", "q3")]
