@@ -72,10 +72,18 @@ pub struct RaftStatus {
 }
 
 pub(super) fn quorum_age(raft: &Raft) -> Option<Duration> {
-    raft.metrics().borrow_watched().last_quorum_acked.map(|at| at.elapsed())
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let voters = metrics.membership_config.membership().voter_ids();
+    // Alone it is its own majority, and there is nobody whose answer openraft could note.
+    if metrics.state == ServerState::Leader && voters.eq([metrics.id]) {
+        return Some(Duration::ZERO);
+    }
+    metrics.last_quorum_acked.map(|at| at.elapsed())
 }
 
 pub(super) fn status(raft: &Raft, log_bytes: u64) -> RaftStatus {
+    let quorum_age = quorum_age(raft);
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
     let membership = metrics.membership_config.membership();
@@ -103,7 +111,7 @@ pub(super) fn status(raft: &Raft, log_bytes: u64) -> RaftStatus {
         applied: metrics.last_applied.as_ref().map(entry_id),
         purged: metrics.purged.as_ref().map(entry_id),
         log_bytes,
-        quorum_age: metrics.last_quorum_acked.map(|at| at.elapsed()),
+        quorum_age,
         peers: peers.collect(),
         members: membership.nodes().map(|(id, m)| (NodeId(*id), m.clone())).collect(),
         voters: membership.voter_ids().map(NodeId).collect(),

@@ -222,6 +222,10 @@ def test_a_node_that_was_away_when_it_was_removed_finds_out(three, machines):
 def test_what_would_cost_the_quorum_is_refused(machines):
     """The last voter stays; and so does one whose loss leaves a minority."""
     first = machines("q1").init("other").start()
+    # Alone it is its own majority, also a while after its last write.
+    age = first.ask("/cluster")[1]["uptime_seconds"]
+    wait_for(lambda: first.ask("/cluster")[1]["uptime_seconds"] > age + 1, 10, "two seconds")
+    assert first.is_ready() and first.ask("/cluster")[1]["quorum"]["ok"]
     last = first.ask_cli("member", "remove", "q1", check=False)
     assert (last.returncode, "last voter" in last.stderr) == (UNAVAILABLE, True)
     last = first.ask_cli("member", "demote", "q1", check=False)
