@@ -151,7 +151,7 @@ async fn settings_of_a_running_node() {
             .contains("api.expose_metrics  false  true")
     );
     let failure = set("write.lock_wiat", "1s").await.unwrap_err();
-    assert_eq!(failure.exit, Exit::Usage);
+    assert_eq!(failure.exit, Exit::Data);
     assert!(failure.message.contains("did you mean \"write.lock_wait\"?"), "{failure}");
     let failure = set("mount.path", "/elsewhere").await.unwrap_err();
     assert_eq!(failure.exit, Exit::Unavailable);
