@@ -74,6 +74,8 @@ class Place:
         self.holder.kill()
         self.holder.wait(30)
         run("ip", "netns", "del", self.net, check=False)
+        # The node has made its bare mount point immutable.
+        run("chattr", "-i", self.folder / "litefs", check=False)
 
 
 @pytest.fixture
