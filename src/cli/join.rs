@@ -151,6 +151,11 @@ fn read_token(text: &str) -> Result<JoinToken, Failure> {
         .map_err(|error: crate::mesh::TokenError| Failure::new(Exit::Usage, error.to_string()))
 }
 
+/// Rounds at the nodes that are to be asked. The same key is shown each time: one whose answer was lost
+/// tells it again.
+const ROUNDS: u32 = 3;
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// The first that answers decides, unless it says that another may.
 async fn ask_all(
     servers: &[String],
@@ -158,24 +163,32 @@ async fn ask_all(
     request: &JoinRequest,
 ) -> Result<Admission, Failure> {
     let mut last = Failure::new(Exit::Usage, "no node to ask: --server".to_owned());
-    for server in servers {
-        match ask_to_join(server, token, request).await {
-            Ok(JoinAnswer::Admitted(admission)) => return Ok(*admission),
-            Ok(JoinAnswer::Refused(why)) => {
-                return Err(Failure::new(Exit::NoPermission, format!("{server} refuses: {why}")));
-            }
-            Ok(JoinAnswer::Later(why)) => {
-                last = Failure::new(Exit::TryAgain, format!("{server} cannot decide now: {why}"));
-            }
-            Err(error) => {
-                let exit = match error {
-                    JoinError::Unreachable { .. } => Exit::Unavailable,
-                    JoinError::Stranger { .. } => Exit::NoPermission,
-                    JoinError::Broken { .. } => Exit::TryAgain,
-                };
-                last = Failure::new(exit, error.to_string());
+    for _ in 0..ROUNDS {
+        for server in servers {
+            match ask_to_join(server, token, request).await {
+                Ok(JoinAnswer::Admitted(admission)) => return Ok(*admission),
+                Ok(JoinAnswer::Refused(why)) => {
+                    let why = format!("{server} refuses: {why}");
+                    return Err(Failure::new(Exit::NoPermission, why));
+                }
+                Ok(JoinAnswer::Later(why)) => {
+                    let why = format!("{server} cannot decide now: {why}");
+                    last = Failure::new(Exit::TryAgain, why);
+                }
+                Err(error) => {
+                    let exit = match error {
+                        JoinError::Unreachable { .. } => Exit::Unavailable,
+                        JoinError::Stranger { .. } => Exit::NoPermission,
+                        JoinError::Broken { .. } => Exit::TryAgain,
+                    };
+                    last = Failure::new(exit, error.to_string());
+                }
             }
         }
+        if last.exit != Exit::TryAgain {
+            break;
+        }
+        tokio::time::sleep(AGAIN).await;
     }
     Err(last)
 }

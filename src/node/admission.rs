@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::certificates::unix_ms;
 use super::membership::{Membership, ca_of, unavailable};
 use super::service::JOIN;
-use crate::cluster::{Change, Refused, TokenState};
+use crate::cluster::{Change, Part, Refused, State, TokenState};
 use crate::core::NodeId;
 use crate::core::members::NotDone;
 use crate::mesh::{Admission, JoinAnswer, JoinRequest, secret_sha256};
@@ -73,8 +73,12 @@ impl Membership {
             ca.sign(&request.name, &request.request_pem, validity).map_err(|e| refused(&e))?;
         let known = self.roster.now();
         let node = match token.state {
-            // Its answer was lost: it is told again.
-            TokenState::Used { node, key_sha256: before } if before == key_sha256 => node,
+            // Its answer was lost: it is told again, what it was told before and nothing else.
+            TokenState::Used { node, key_sha256: before }
+                if before == key_sha256 && is_still(&state, node, &request.name) =>
+            {
+                node
+            }
             _ => {
                 if known.by_name(&request.name).is_some() {
                     return Err(refused(&Refused::NameTaken));
@@ -126,6 +130,12 @@ impl Membership {
     }
 }
 
+/// Whether the node was let in by this name, and was not removed since.
+fn is_still(state: &State, node: NodeId, name: &str) -> bool {
+    let known = state.registry().nodes().get(&node);
+    known.is_some_and(|known| known.name == name && known.part != Part::Removed)
+}
+
 /// Says so if another node's clock is far from this one's.
 pub fn warn_of_clock(name: &str, theirs: u64) {
     let off = unix_ms().abs_diff(theirs);
@@ -136,5 +146,38 @@ pub fn warn_of_clock(name: &str, theirs: u64) {
             "its clock differs from this node's; the cluster works on, but certificates and tokens \
              have dates: set the clocks (NTP)"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Node;
+    use crate::core::EntryId;
+
+    /// no-open-door: a used token gives its holder what it was given, and nobody else's name.
+    #[test]
+    fn an_answer_is_repeated_for_the_same_name_alone() {
+        let mut state = State::default();
+        let id = |index| EntryId { term: 1, index };
+        let (token, name, address) = ("ab".to_owned(), "n4".to_owned(), "h:1".to_owned());
+        let create = Change::CreateToken {
+            id: token.clone(),
+            secret_sha256: [1; 32],
+            expires: 9,
+            part: Part::Voter,
+            now: 1,
+        };
+        state.change(id(1), &create).unwrap();
+        let node = NodeId(4);
+        let (key_sha256, now) = ([2; 32], 2);
+        let (admitted, at) = (name.clone(), address.clone());
+        let admit = Change::Admit { token, key_sha256, node, name: admitted, address: at, now };
+        state.change(id(2), &admit).unwrap();
+        assert!(is_still(&state, node, "n4"));
+        assert!(!is_still(&state, node, "n1"));
+        let record = Node { name, address, part: Part::Removed };
+        state.change(id(3), &Change::Register { node, record }).unwrap();
+        assert!(!is_still(&state, node, "n4"), "it was removed");
     }
 }
