@@ -22,8 +22,8 @@ const LOOK: Duration = Duration::from_millis(200);
 const FAREWELL: Duration = Duration::from_secs(1);
 /// A node that so many of the others do not know, for so long, was removed while it was away.
 const UNKNOWN: Duration = Duration::from_secs(3);
-/// Between two tries to renew a certificate.
-const RENEW_AGAIN: Duration = Duration::from_secs(5);
+/// Between two looks at the certificate, and two tries to renew it.
+const CERTIFICATE: Duration = Duration::from_secs(5);
 /// Between two comparisons of clocks.
 const CLOCKS: Duration = Duration::from_mins(5);
 
@@ -74,17 +74,16 @@ fn is_current(membership: &Membership) -> bool {
 /// All the rest, until the node ends.
 pub async fn take_care(membership: Arc<Membership>) {
     let mut unknown_since = None;
-    let mut renewed: Option<Instant> = None;
+    let mut looked: Option<Instant> = None;
     let mut clocks: Option<Instant> = None;
     loop {
         sleep(LOOK).await;
         notice_removal(&membership, &mut unknown_since);
         trust_what_the_log_says(&membership);
         membership.databases.set_read_only(is_learner(&membership));
-        if renewed.is_none_or(|at| at.elapsed() > RENEW_AGAIN)
-            && keep_certificate(&membership).await
-        {
-            renewed = Some(Instant::now());
+        if looked.is_none_or(|at| at.elapsed() > CERTIFICATE) {
+            looked = Some(Instant::now());
+            keep_certificate(&membership).await;
         }
         if !membership.leads() {
             continue;
@@ -145,14 +144,12 @@ fn trust_what_the_log_says(membership: &Membership) {
     }
 }
 
-/// Whether another certificate was asked for.
-async fn keep_certificate(membership: &Membership) -> bool {
-    let signs = match membership.raft.state().registry().authority() {
-        Some(authority) => authority.signs.certificate_pem.clone(),
-        None => return false,
-    };
-    if !membership.certificates.is_due(&signs) {
-        return false;
+/// Asks for another certificate, when it is time for one.
+async fn keep_certificate(membership: &Membership) {
+    let state = membership.raft.state();
+    let Some(authority) = state.registry().authority() else { return };
+    if !membership.certificates.is_due(&authority.signs.certificate_pem) {
+        return;
     }
     match renew(membership).await {
         Ok(()) => tracing::info!("this node's certificate was renewed"),
@@ -160,7 +157,6 @@ async fn keep_certificate(membership: &Membership) -> bool {
             tracing::warn!(why, "this node's certificate could not be renewed; trying again");
         }
     }
-    true
 }
 
 async fn renew(membership: &Membership) -> Result<(), String> {
@@ -169,7 +165,7 @@ async fn renew(membership: &Membership) -> Result<(), String> {
     let chain_pem = if leader == membership.me {
         membership.renew(membership.me, &request)?
     } else {
-        let answer = membership.mesh.call(leader, RENEW, request.into(), RENEW_AGAIN).await;
+        let answer = membership.mesh.call(leader, RENEW, request.into(), CERTIFICATE).await;
         let answer = answer.map_err(|error| error.to_string())?;
         String::from_utf8(answer.to_vec()).map_err(|error| error.to_string())?
     };
