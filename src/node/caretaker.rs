@@ -16,8 +16,8 @@ use crate::cluster::{Authority, Change, Part, Rotation};
 use crate::core::NodeId;
 use crate::mesh::{Identity, ca_sha256, request_certificate};
 
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(200);
+/// Between two looks: what cannot wait so long has an event of its own (docs/decisions/few-wake-ups.md).
+const LOOK: Duration = Duration::from_secs(1);
 /// For a removed node to hear that it is.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// A node that so many of the others do not know, for so long, was removed while it was away.
@@ -77,10 +77,10 @@ pub async fn take_care(membership: Arc<Membership>) {
     let mut looked: Option<Instant> = None;
     let mut clocks: Option<Instant> = None;
     loop {
+        membership.databases.set_read_only(is_learner(&membership));
         sleep(LOOK).await;
         notice_removal(&membership, &mut unknown_since);
         trust_what_the_log_says(&membership);
-        membership.databases.set_read_only(is_learner(&membership));
         if looked.is_none_or(|at| at.elapsed() > CERTIFICATE) {
             looked = Some(Instant::now());
             keep_certificate(&membership).await;
