@@ -82,6 +82,8 @@ class Place:
 def places(tmp_path):
     if os.geteuid() != 0 or not shutil.which("curl"):
         pytest.skip("needs root and curl")
+    if Path("/litefs").exists():
+        pytest.skip("/litefs is there: this machine has a litefs-py of its own")
     bridge = f"lfsg{os.getpid() % 10000}"
     made = []
     # Mount points for what each machine has for itself; gone again at the end.
@@ -119,6 +121,8 @@ def places(tmp_path):
             place.clear()
         run("ip", "link", "del", bridge, check=False)
         for own in missing:
+            # The node looks beneath all mounts for the bare mount point that it makes immutable.
+            run("chattr", "-i", own, check=False)
             own.rmdir()
 
 
