@@ -90,26 +90,23 @@ impl Client {
         path: &str,
         body: Option<&serde_json::Value>,
     ) -> Result<T, Failure> {
-        let body = body.map(ToString::to_string);
-        self.ask(Method::POST, path, body, WAIT_TIME).await?.read(&self.address)
+        self.change(Method::POST, path, body).await
     }
 
     /// Asks for a change, by any method.
     pub async fn change<T: DeserializeOwned>(
         &self,
-        method: &str,
+        method: Method,
         path: &str,
         body: Option<&serde_json::Value>,
     ) -> Result<T, Failure> {
-        let method = Method::from_bytes(method.as_bytes())
-            .map_err(|_| Failure::new(Exit::Software, format!("{method} is no method")))?;
         let body = body.map(ToString::to_string);
         self.ask(method, path, body, WAIT_TIME).await?.read(&self.address)
     }
 
     /// Asks for something to be removed.
     pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.ask(Method::DELETE, path, None, WAIT_TIME).await?.read(&self.address)
+        self.change(Method::DELETE, path, None).await
     }
 
     /// Sends bytes.

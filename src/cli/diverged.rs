@@ -2,7 +2,6 @@
 //! (nothing-discarded): to look at, to get out, and to remove when nobody needs it any more.
 
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
@@ -12,6 +11,7 @@ use super::output::{json, print, size, table, time};
 use super::target::Target;
 use super::{Failure, block_on};
 use crate::core::DatabaseName;
+use crate::core::clock::unix_seconds;
 use crate::core::transfer::Diverged;
 use crate::store::quick_check;
 
@@ -94,8 +94,7 @@ async fn list(args: &ListArgs) -> Result<String, Failure> {
     if args.json {
         return json(&diverged);
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    Ok(shown(&diverged, now))
+    Ok(shown(&diverged, unix_seconds()))
 }
 
 fn shown(diverged: &[Diverged], now: u64) -> String {

@@ -6,15 +6,13 @@ use std::path::{Path, PathBuf};
 
 use super::output::print;
 use super::{CONFIG_PATH, Exit, Failure, block_on};
+use crate::core::clock::unix_ms;
 use crate::core::config::{self, Config, Member};
 use crate::mesh::{
-    Admission, Ca, CaError, JoinAnswer, JoinError, JoinRequest, JoinToken, ask_to_join,
+    Admission, CLOCK_OFF, Ca, CaError, JoinAnswer, JoinError, JoinRequest, JoinToken, ask_to_join,
     request_certificate, write_private, write_public,
 };
 use crate::node::DataFolder;
-
-/// A clock that is off by more is told of, in milliseconds.
-const CLOCK_OFF: u64 = 10_000;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Place {
@@ -277,11 +275,6 @@ impl Place {
 
 fn certificate(error: &CaError) -> Failure {
     Failure::new(Exit::Usage, error.to_string())
-}
-
-fn unix_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn tell(line: &str) {

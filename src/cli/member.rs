@@ -1,10 +1,12 @@
 //! `member`: who belongs to the cluster.
 
+use hyper::Method;
+
 use super::client::Client;
 use super::output::{json, or_dash, print, table};
 use super::target::Target;
 use super::{Failure, block_on};
-use crate::core::engine::{MemberRole, MemberStatus};
+use crate::core::engine::MemberStatus;
 use crate::core::members::Told;
 
 #[derive(Debug, clap::Args)]
@@ -59,17 +61,21 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Command::List(shown) => list(shown)?,
         Command::Add { name, address, learner, shown } => {
             let body = serde_json::json!({"name": name, "address": address, "learner": learner});
-            change(shown, "POST", "/members", Some(&body), "was added")?
+            change(shown, Method::POST, "/members", Some(&body), "was added")?
         }
         Command::Remove(Named { name, shown }) => {
-            change(shown, "DELETE", &format!("/members/{name}"), None, "was removed")?
+            change(shown, Method::DELETE, &format!("/members/{name}"), None, "was removed")?
         }
         Command::Promote(Named { name, shown }) => {
-            change(shown, "POST", &format!("/members/{name}/promote"), None, "votes now")?
+            change(shown, Method::POST, &format!("/members/{name}/promote"), None, "votes now")?
         }
-        Command::Demote(Named { name, shown }) => {
-            change(shown, "POST", &format!("/members/{name}/demote"), None, "is a learner now")?
-        }
+        Command::Demote(Named { name, shown }) => change(
+            shown,
+            Method::POST,
+            &format!("/members/{name}/demote"),
+            None,
+            "is a learner now",
+        )?,
     };
     print(&text)
 }
@@ -83,15 +89,10 @@ fn list(shown: &Shown) -> Result<String, Failure> {
     let rows: Vec<[String; 6]> = members
         .iter()
         .map(|member| {
-            let role = match member.role {
-                MemberRole::Leader => "leader",
-                MemberRole::Voter => "voter",
-                MemberRole::Learner => "learner",
-            };
             [
                 member.id.to_string(),
                 member.name.clone(),
-                role.to_owned(),
+                member.role.word().to_owned(),
                 member.address.clone(),
                 if member.reachable { "yes" } else { "no" }.to_owned(),
                 or_dash(member.lag),
@@ -103,7 +104,7 @@ fn list(shown: &Shown) -> Result<String, Failure> {
 
 fn change(
     shown: &Shown,
-    method: &str,
+    method: Method,
     path: &str,
     body: Option<&serde_json::Value>,
     done: &str,
@@ -121,7 +122,7 @@ fn change(
 
 pub(super) fn ask(
     shown: &Shown,
-    method: &str,
+    method: Method,
     path: &str,
     body: Option<&serde_json::Value>,
 ) -> Result<Told, Failure> {

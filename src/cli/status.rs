@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::output::{json, or_dash, print, table, time};
 use super::target::Target;
 use super::{Failure, block_on, watch};
-use crate::core::engine::{MemberRole, Role, Status};
+use crate::core::engine::{Role, Status};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -68,14 +68,9 @@ pub(super) fn text(status: &Status) -> String {
         .members
         .iter()
         .map(|member| {
-            let role = match member.role {
-                MemberRole::Leader => "leader",
-                MemberRole::Voter => "voter",
-                MemberRole::Learner => "learner",
-            };
             [
                 member.name.clone(),
-                role.to_owned(),
+                member.role.word().to_owned(),
                 if member.reachable { "reachable" } else { "unreachable" }.to_owned(),
                 member.address.clone(),
                 or_dash(member.matched),

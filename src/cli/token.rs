@@ -1,8 +1,11 @@
 //! `token`: what lets new nodes in. `ca`: the authority that vouches for them.
 
+use hyper::Method;
+
 use super::member::{Shown, ask};
 use super::output::{json, or_dash, print, table, time};
 use super::{Exit, Failure};
+use crate::core::clock::unix_seconds;
 use crate::core::members::{TokenUse, Told};
 
 #[derive(Debug, clap::Args)]
@@ -52,7 +55,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Command::Create { ttl, learner, shown } => {
             let body = serde_json::json!({"ttl": ttl, "learner": learner});
-            let told = ask(shown, "POST", "/tokens", Some(&body))?;
+            let told = ask(shown, Method::POST, "/tokens", Some(&body))?;
             if shown.json {
                 return print(&json(&told)?);
             }
@@ -61,7 +64,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         }
         Command::List(shown) => list(shown),
         Command::Revoke { id, shown } => {
-            let told = ask(shown, "DELETE", &format!("/tokens/{id}"), None)?;
+            let told = ask(shown, Method::DELETE, &format!("/tokens/{id}"), None)?;
             if shown.json {
                 return print(&json(&told)?);
             }
@@ -72,7 +75,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 
 pub(super) fn run_ca(args: &CaArgs) -> Result<(), Failure> {
     let CaCommand::Rotate(shown) = &args.command;
-    let told = ask(shown, "POST", "/ca/rotate", None)?;
+    let told = ask(shown, Method::POST, "/ca/rotate", None)?;
     if shown.json {
         return print(&json(&told)?);
     }
@@ -85,14 +88,12 @@ fn unexpected() -> Failure {
 }
 
 fn list(shown: &Shown) -> Result<(), Failure> {
-    let told = ask(shown, "GET", "/tokens", None)?;
+    let told = ask(shown, Method::GET, "/tokens", None)?;
     if shown.json {
         return print(&json(&told)?);
     }
     let Told::Tokens { tokens } = told else { return Err(unexpected()) };
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let now = unix_seconds();
     let rows: Vec<[String; 5]> = tokens
         .into_iter()
         .map(|token| {

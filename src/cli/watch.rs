@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::Failure;
 use super::client::Client;
@@ -12,6 +12,7 @@ use super::databases::table_of;
 use super::output::{or_dash, utc, write_out};
 use super::status::{role, text};
 use super::target::Target;
+use crate::core::clock::signed_unix_ms;
 use crate::core::engine::{DatabaseStatus, Status};
 use crate::core::history::LeaderChange;
 
@@ -138,6 +139,5 @@ fn as_json(look: &Look) -> Result<String, Failure> {
 }
 
 fn now() -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    utc(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    utc(signed_unix_ms())
 }

@@ -27,7 +27,7 @@ use super::stop::stop_to_recover;
 use crate::core::ports::{
     ByteRange, CommittedMark, DaemonLocks, KernelCache, LockFile, LockKind, NoKernelCache,
 };
-use crate::core::{Boot, DatabaseName, EntryId, Incarnation};
+use crate::core::{Boot, DatabaseName, EntryId, Incarnation, hex};
 use crate::locks::LockTable;
 use crate::sqlite::locks;
 use crate::store::{self, JournalMode};
@@ -411,13 +411,7 @@ impl Shared {
 
     /// Where a staged transaction's file lies.
     pub fn staged_path(&self, sha256: &[u8; 32]) -> std::path::PathBuf {
-        use std::fmt::Write;
-        let mut name = String::with_capacity(64);
-        for byte in sha256 {
-            // Writing to a String cannot fail.
-            let _ = write!(name, "{byte:02x}");
-        }
-        self.staged.join(name)
+        self.staged.join(hex(sha256))
     }
 
     pub fn arbiter(&self) -> Arc<Arbiter> {

@@ -3,16 +3,14 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::databases::AllDatabases;
 use super::import::disk;
+use super::patience::patiently;
 use crate::core::DatabaseName;
 use crate::core::transfer::{Export, TransferError};
-use crate::store::{Image, JournalMode, StoreError};
-
-/// Between two tries when a writer, or what is being applied, is in the way.
-const AGAIN: Duration = Duration::from_millis(20);
+use crate::store::{Image, JournalMode};
 
 impl AllDatabases {
     /// Begins to read a database as a reader does, in one snapshot. In WAL mode writers go on. With a
@@ -27,30 +25,25 @@ impl AllDatabases {
         folder: &Path,
         patience: Duration,
     ) -> Result<Export, TransferError> {
-        let deadline = Instant::now() + patience;
-        loop {
+        let begun = patiently(patience, || {
             let missing = || TransferError::Missing(format!("there is no database {name}"));
-            let database = self.find(name).ok_or_else(missing)?;
+            let Some(database) = self.find(name) else { return Ok(Err(missing())) };
             if database.is_lost() {
                 let why =
                     format!("{name} was damaged here and is not fetched yet; ask another node");
-                return Err(TransferError::Unavailable(why));
+                return Ok(Err(TransferError::Unavailable(why)));
             }
-            database.incarnation().ok_or_else(missing)?;
-            match database.store().image() {
-                Ok(image) if image.mode == JournalMode::Wal => {
-                    let (position, bytes) = (Some(image.position), image.bytes());
-                    return Ok(Export { position, bytes, file: Box::new(image) });
-                }
-                Ok(image) => return copied(name, image, folder),
-                Err(StoreError::Busy { .. } | StoreError::Unpublished { .. })
-                    if Instant::now() < deadline =>
-                {
-                    std::thread::sleep(AGAIN);
-                }
-                Err(error) => return Err(TransferError::Unavailable(error.to_string())),
+            if database.incarnation().is_none() {
+                return Ok(Err(missing()));
             }
+            database.store().image().map(Ok)
+        });
+        let image = begun.map_err(|error| TransferError::Unavailable(error.to_string()))??;
+        if image.mode != JournalMode::Wal {
+            return copied(name, image, folder);
         }
+        let (position, bytes) = (Some(image.position), image.bytes());
+        Ok(Export { position, bytes, file: Box::new(image) })
     }
 }
 

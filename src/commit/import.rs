@@ -21,8 +21,8 @@ use super::databases::AllDatabases;
 use super::propose::Event;
 use super::stage::StagedPayload;
 use super::staging::Target;
-use super::transaction::wall_ms;
 use crate::cluster::{Command, Commit, Payload, Refusal, Verdict};
+use crate::core::clock::signed_unix_ms;
 use crate::core::engine::JournalMode;
 use crate::core::transfer::{Imported, TransferError, Upload, UploadId};
 use crate::core::{DatabaseName, Incarnation, Position};
@@ -68,7 +68,7 @@ pub(super) fn prepare(
     let name = format!("making-{}", id.as_str());
     let target = Target::new(shared, outside.bytes(), &name).map_err(full)?;
     let node = shared.group.me().0;
-    let encoded = outside.encode(target, node, wall_ms(), shared.settings.now().turn_to_wal);
+    let encoded = outside.encode(target, node, signed_unix_ms(), shared.settings.now().turn_to_wal);
     let (target, encoded) = encoded.map_err(unfit)?;
     let payload = target.finish(shared).map_err(full)?;
     Ok(Prepared { encoded, payload })

@@ -1,15 +1,14 @@
 //! Looking for rotten pages, and mending them with what another node has (see `store`'s scrub).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::counters::count;
 use super::databases::AllDatabases;
+use super::patience::patiently;
 use crate::core::{DatabaseName, Incarnation};
 use crate::store::{Scrubbed, StoreError};
 
-/// Between two tries when a writer, or what is being applied, is in the way.
-const AGAIN: Duration = Duration::from_millis(20);
-/// How long that may go on.
+/// How long writers, or what is being applied, may be in the way.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl AllDatabases {
@@ -27,7 +26,7 @@ impl AllDatabases {
             return Ok(None);
         };
         let Some(incarnation) = database.incarnation() else { return Ok(None) };
-        let scrubbed = patiently(|| database.store().scrub(pause))?;
+        let scrubbed = patiently(PATIENCE, || database.store().scrub(pause))?;
         for _ in &scrubbed.rotten {
             count(&self.shared().counters.rotten);
         }
@@ -49,7 +48,8 @@ impl AllDatabases {
         if database.incarnation() != Some(incarnation) {
             return Err(format!("{name} is of another life here"));
         }
-        let page = patiently(|| database.store().sound_page(pgno)).map_err(|e| e.to_string())?;
+        let page =
+            patiently(PATIENCE, || database.store().sound_page(pgno)).map_err(|e| e.to_string())?;
         page.ok_or_else(|| format!("page {pgno} of {name} is rotten or missing here, too"))
     }
 
@@ -59,24 +59,10 @@ impl AllDatabases {
     /// The disk's.
     pub fn mend(&self, name: &DatabaseName, pgno: u32, bytes: &[u8]) -> Result<bool, StoreError> {
         let Some(database) = self.find(name) else { return Ok(false) };
-        let mended = patiently(|| database.store().mend(pgno, bytes))?;
+        let mended = patiently(PATIENCE, || database.store().mend(pgno, bytes))?;
         if mended {
             count(&self.shared().counters.mended);
         }
         Ok(mended)
-    }
-}
-
-fn patiently<T>(mut work: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match work() {
-            Err(StoreError::Busy { .. } | StoreError::Unpublished { .. })
-                if Instant::now() < deadline =>
-            {
-                std::thread::sleep(AGAIN);
-            }
-            done => return done,
-        }
     }
 }

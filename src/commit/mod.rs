@@ -37,6 +37,7 @@ mod journal;
 mod lost;
 mod mend;
 mod notice;
+mod patience;
 pub mod peers;
 mod propose;
 mod rpc;

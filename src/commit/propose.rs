@@ -23,6 +23,7 @@ use super::rpc::{Answer, Request};
 use super::settings::CALL_TIMEOUT;
 use super::stage::{STAGING, StagedPayload};
 use crate::cluster::{Command, KEPT_VERDICTS, Verdict};
+use crate::core::clock::signed_unix_ms;
 use crate::core::engine::{Indeterminate, Outcome};
 use crate::core::{Boot, DatabaseName, EntryId, NodeId, TransactionId};
 
@@ -224,7 +225,7 @@ impl Proposer {
         if kept.len() == OUTCOMES {
             kept.pop_front();
         }
-        let (transaction, answered_ms) = (id.to_string(), super::transaction::wall_ms());
+        let (transaction, answered_ms) = (id.to_string(), signed_unix_ms());
         let outcome = Outcome::Open;
         kept.push_back(Indeterminate { transaction, database, answered_ms, outcome });
     }

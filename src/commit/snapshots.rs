@@ -13,8 +13,8 @@ use super::database::Database;
 use super::databases::{AllDatabases, serve_when_ready};
 use super::hold::Phase;
 use super::lock;
-use super::transaction::wall_ms;
 use crate::cluster::{Refusal, State, Verdict};
+use crate::core::clock::signed_unix_ms;
 use crate::core::{DatabaseName, EntryId, Incarnation, Position};
 use crate::raft::{Applied, IncomingDatabase, Replica, SnapshotDatabase};
 use crate::store::{Aside, StoreError};
@@ -194,7 +194,8 @@ impl AllDatabases {
             return Err(io::Error::other(format!("{name} is damaged on this node, too")));
         }
         let node = self.shared().group.me().0;
-        let snapshot = database.store().snapshot(node, wall_ms()).map_err(io::Error::other)?;
+        let snapshot =
+            database.store().snapshot(node, signed_unix_ms()).map_err(io::Error::other)?;
         Ok(SnapshotDatabase {
             name: name.clone(),
             incarnation: snapshot.incarnation.unwrap_or_default(),

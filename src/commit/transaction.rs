@@ -12,6 +12,7 @@ use super::staging::Target;
 use crate::capture::{ReadAt, WalTransaction};
 use crate::cluster::Payload;
 use crate::core::Position;
+use crate::core::clock::signed_unix_ms;
 use crate::ltx::{self, Encoder, Header};
 use crate::sqlite::DatabaseHeader;
 use crate::sqlite::wal::{FRAME_HEADER_SIZE, frame_offset};
@@ -156,7 +157,7 @@ impl Database {
             commit: pages,
             min_txid: new.txid,
             max_txid: new.txid,
-            timestamp_ms: wall_ms(),
+            timestamp_ms: signed_unix_ms(),
             pre_apply: base.checksum,
             node_id: self.group.me().0,
             wal: ltx::WalSpan::default(),
@@ -185,11 +186,6 @@ impl Database {
             }
         }
     }
-}
-
-pub(super) fn wall_ms() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
 }
 
 struct Plan {

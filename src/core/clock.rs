@@ -1,6 +1,6 @@
 //! The one door to time, so that a simulation can hold the clock in its hand.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub trait Clock: Send + Sync {
     /// Monotonic time since some fixed moment of this process.
@@ -27,4 +27,23 @@ impl Clock for SystemClock {
     fn wall(&self) -> SystemTime {
         SystemTime::now()
     }
+}
+
+/// The machine's wall clock as stamps have it: milliseconds since 1970; 0 before that.
+#[must_use]
+pub fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The same, for stamps that are signed.
+#[must_use]
+pub fn signed_unix_ms() -> i64 {
+    i64::try_from(unix_ms()).unwrap_or(i64::MAX)
+}
+
+/// The same in seconds.
+#[must_use]
+pub fn unix_seconds() -> u64 {
+    unix_ms() / 1000
 }

@@ -166,6 +166,18 @@ pub enum MemberRole {
     Learner,
 }
 
+impl MemberRole {
+    /// The word for it, as in JSON.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            MemberRole::Leader => "leader",
+            MemberRole::Voter => "voter",
+            MemberRole::Learner => "learner",
+        }
+    }
+}
+
 /// A database, as this node has applied it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DatabaseStatus {

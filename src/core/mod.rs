@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod hex;
 pub mod history;
 pub mod ids;
 pub mod members;
@@ -14,5 +15,6 @@ pub mod position;
 pub mod transfer;
 
 pub use clock::{Clock, SystemClock};
+pub use hex::hex;
 pub use ids::{Boot, DatabaseName, EntryId, Incarnation, NameError, NodeId, TransactionId};
 pub use position::{Checksum, Position, Txid};

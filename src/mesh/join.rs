@@ -29,6 +29,8 @@ pub(super) const ALPN: &[u8] = b"litefs-py/1 join";
 pub(super) const MAX: usize = 256 << 10;
 /// For the question to arrive, and for its answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+/// A clock that is off by more is told of, in milliseconds.
+pub const CLOCK_OFF: u64 = 10_000;
 const CONNECT: Duration = Duration::from_secs(5);
 const VERSION: u8 = 1;
 

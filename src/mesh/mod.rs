@@ -56,7 +56,8 @@ pub use error::{CallError, MeshError, Rejection};
 pub use frame::{Connection, FrameError, FrameReceiver, FrameSender};
 pub use handler::{Handlers, NoStreams, RpcHandler, StreamHandler};
 pub use join::{
-    Admission, JoinAnswer, JoinError, JoinHandler, JoinRequest, Member, NoJoins, ask_to_join,
+    Admission, CLOCK_OFF, JoinAnswer, JoinError, JoinHandler, JoinRequest, Member, NoJoins,
+    ask_to_join,
 };
 pub use keeper::{PeerEvent, PeerEventKind};
 pub use listen::Listening;

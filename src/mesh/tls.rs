@@ -110,9 +110,10 @@ impl Tls {
     }
 }
 
-/// Whether a node's certificate is of this CA, for this name; its dates aside.
-pub fn is_signed_by(chain_pem: &str, ca_pem: &str, own: &str) -> bool {
+/// Whether a node's certificate is of this CA, for this node of this cluster; its dates aside.
+pub fn is_signed_by(chain_pem: &str, ca_pem: &str, node: &str, cluster: &str) -> bool {
     let check = || {
+        let own = names::node(node, cluster)?;
         let mut roots = RootCertStore::empty();
         for certificate in certificates(ca_pem, "the CA's certificate")? {
             roots.add(certificate).map_err(|e| bad("the CA's certificate", e))?;
@@ -122,7 +123,7 @@ pub fn is_signed_by(chain_pem: &str, ca_pem: &str, own: &str) -> bool {
             .build()
             .map_err(|e| bad("the CA's certificate", e))?;
         let chain = certificates(chain_pem, "the node's certificate")?;
-        check_own(&chain, own, verifier.as_ref())
+        check_own(&chain, &own, verifier.as_ref())
     };
     check().is_ok()
 }

@@ -13,6 +13,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 
+use crate::core::hex;
+
 const PREFIX: &str = "lfs1";
 
 /// A token. Whoever has it can become a member: treat it as a password.
@@ -75,15 +77,6 @@ pub fn ca_sha256(ca_pem: &str) -> Result<[u8; 32], String> {
 
 pub(super) fn der_sha256(der: &[u8]) -> [u8; 32] {
     Sha256::digest(der).into()
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Into memory: it cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn unhex<const N: usize>(part: &'static str, text: &str) -> Result<[u8; N], TokenError> {

@@ -4,18 +4,16 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::certificates::unix_ms;
 use super::membership::{Membership, ca_of, unavailable};
 use super::service::JOIN;
 use crate::cluster::{Change, Part, Refused, State, TokenState};
 use crate::core::NodeId;
+use crate::core::clock::{unix_ms, unix_seconds};
 use crate::core::members::NotDone;
-use crate::mesh::{Admission, JoinAnswer, JoinRequest, secret_sha256};
+use crate::mesh::{Admission, CLOCK_OFF, JoinAnswer, JoinRequest, secret_sha256};
 
 /// For the leader to decide about a joiner: less than the door's patience.
 const JOINING: Duration = Duration::from_secs(15);
-/// A clock that is off by more is told of, in milliseconds.
-const CLOCK_OFF: u64 = 10_000;
 
 impl Membership {
     /// A node that wants to join came to this one's door.
@@ -90,7 +88,7 @@ impl Membership {
                     node,
                     name: request.name.clone(),
                     address: request.address.clone(),
-                    now: unix_ms() / 1000,
+                    now: unix_seconds(),
                 };
                 self.change(change).await?;
                 node

@@ -1,7 +1,6 @@
 //! What a node sees to by itself, as long as it runs: that it knows the members, that its certificate holds,
 //! that it notices when it was removed; and, while it leads, that the members become what they should be.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -214,17 +213,9 @@ async fn rotate_on(membership: &Membership) {
 }
 
 async fn compare_clocks(membership: &Membership) {
-    let members: BTreeMap<NodeId, String> = membership
-        .roster
-        .now()
-        .members
-        .iter()
-        .filter(|(id, _)| **id != membership.me)
-        .map(|(id, member)| (*id, member.name.clone()))
-        .collect();
-    for (id, name) in members {
-        if let Ok(shown) = membership.ask_what_it_shows(id).await {
-            warn_of_clock(&name, shown.unix_ms);
+    for node in membership.roster.others(membership.me) {
+        if let Ok(shown) = membership.ask_what_it_shows(node).await {
+            warn_of_clock(&membership.roster.now().name_of(node), shown.unix_ms);
         }
     }
 }

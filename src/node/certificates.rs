@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::{NoFile, read};
+use crate::core::clock::unix_ms;
 use crate::core::config::{Config, TlsSettings};
 use crate::mesh::{
     Identity, Mesh, MeshError, ca_sha256, is_signed_by, write_private, write_public,
@@ -27,6 +28,7 @@ pub struct Shown {
 pub struct Certificates {
     settings: TlsSettings,
     name: String,
+    cluster: String,
     now: Mutex<Loaded>,
 }
 
@@ -43,8 +45,8 @@ impl Certificates {
         let settings = config.mesh.tls.clone();
         let identity = Identity { chain_pem: read(&settings.cert)?, key_pem: read(&settings.key)? };
         let now = Mutex::new(Loaded { identity, ca_pem: read(&settings.ca)? });
-        let name = format!("{}.{}.litefs.internal", config.node.name, config.cluster);
-        Ok(Self { settings, name, now })
+        let (name, cluster) = (config.node.name.clone(), config.cluster.clone());
+        Ok(Self { settings, name, cluster, now })
     }
 
     fn now(&self) -> Loaded {
@@ -72,7 +74,7 @@ impl Certificates {
     pub fn shown(&self) -> Shown {
         let now = self.now();
         let cas = split(&now.ca_pem);
-        let signer = cas.iter().find(|ca| is_signed_by(&now.identity.chain_pem, ca, &self.name));
+        let signer = cas.iter().find(|ca| self.is_of(&now, ca));
         Shown {
             trusted: cas.iter().filter_map(|ca| ca_sha256(ca).ok()).collect(),
             signed_by: signer.and_then(|ca| ca_sha256(ca).ok()),
@@ -86,8 +88,11 @@ impl Certificates {
         let now = self.now();
         let left =
             now.identity.expires().ok().and_then(|at| at.duration_since(SystemTime::now()).ok());
-        left.is_none_or(|left| left < self.settings.validity / 3)
-            || !is_signed_by(&now.identity.chain_pem, signs, &self.name)
+        left.is_none_or(|left| left < self.settings.validity / 3) || !self.is_of(&now, signs)
+    }
+
+    fn is_of(&self, loaded: &Loaded, ca_pem: &str) -> bool {
+        is_signed_by(&loaded.identity.chain_pem, ca_pem, &self.name, &self.cluster)
     }
 
     /// Trusts these CAs from now on, and no others.
@@ -133,11 +138,6 @@ impl Certificates {
     }
 }
 
-pub fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// The certificates of a PEM text, each by itself.
 fn split(pem: &str) -> Vec<String> {
     const END: &str = "-----END CERTIFICATE-----";
@@ -161,9 +161,9 @@ mod tests {
         for (part, ca) in parts.iter().zip([&one, &two]) {
             assert_eq!(ca_sha256(part), ca_sha256(ca.certificate_pem()));
             let identity = ca.issue("n1").unwrap();
-            assert!(is_signed_by(&identity.chain_pem, part, "n1.test.litefs.internal"));
+            assert!(is_signed_by(&identity.chain_pem, part, "n1", "test"));
         }
         let identity = one.issue("n1").unwrap();
-        assert!(!is_signed_by(&identity.chain_pem, &parts[1], "n1.test.litefs.internal"));
+        assert!(!is_signed_by(&identity.chain_pem, &parts[1], "n1", "test"));
     }
 }

@@ -21,13 +21,13 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::core::Boot;
+use crate::core::clock::unix_seconds;
 use crate::store::durable;
 
 /// The version of the folder's layout.
@@ -185,7 +185,7 @@ impl DataFolder {
         let failed = |what| move |source| DataFolderError::Io { what, path: path.clone(), source };
         let aside = aside_of(path, &self.identity).map_err(failed("set aside"))?;
         let kept = aside.display().to_string();
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let at = unix_seconds();
         let removal = Removal { why: why.to_owned(), kept, at };
         // First: half of a history set aside must not be begun with again.
         let bytes = serde_json::to_vec(&removal).map_err(io::Error::from);
@@ -266,7 +266,7 @@ fn unfinished(path: &Path, found: &Identity) -> io::Result<Option<PathBuf>> {
 
 /// A folder for a node's history, named after it and the hour.
 fn aside_of(path: &Path, found: &Identity) -> io::Result<PathBuf> {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let seconds = unix_seconds();
     let name = format!("{}-{}-{seconds}", found.cluster, found.node);
     let aside = unfinished(path, found)?.unwrap_or_else(|| path.join("aside").join(name));
     durable::make_folder(&aside)?;
@@ -322,7 +322,7 @@ fn next_boot(path: &Path) -> io::Result<Boot> {
     };
     // Rule 5: transactions are known by node, boot and sequence. A node whose folder was lost must not
     // use again what it used before, so that the first boot of a folder is the time, in seconds.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = unix_seconds();
     let boot = (last + 1).max(now);
     durable::write(&file, format!("{boot}\n").as_bytes())?;
     Ok(Boot(boot))

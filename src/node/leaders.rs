@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,7 @@ use super::history::History;
 use super::roster::Roster;
 use crate::commit::lock;
 use crate::core::NodeId;
+use crate::core::clock::signed_unix_ms;
 use crate::core::history::{Cause, LeaderChange};
 use crate::mesh::{Mesh, PeerEventKind};
 use crate::raft::{RaftError, RaftNode};
@@ -303,7 +304,7 @@ impl Leaders {
         LeaderChange {
             term,
             leader: self.name(leader),
-            since_ms: now_ms(),
+            since_ms: signed_unix_ms(),
             before,
             cause,
             asked,
@@ -367,9 +368,4 @@ fn log(change: &LeaderChange) {
     let pause = change.without_leader_ms;
     let pause = pause.map(|ms| format!("; no leader for {ms} ms")).unwrap_or_default();
     tracing::info!(term = change.term, "{} leads: {change}{pause}", change.leader);
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

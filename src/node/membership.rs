@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::certificates::{Certificates, Shown, unix_ms};
+use super::certificates::{Certificates, Shown};
 use super::leaders::Leaders;
 use super::roster::{Known, Roster};
 use super::service::{ADMINISTER, IDENTITY};
@@ -20,6 +20,7 @@ use super::steps::{self, Step};
 use crate::cluster::{Authority, Change, Node, Part, Refused, Root, TokenState};
 use crate::commit::{AllDatabases, Arbiter};
 use crate::core::NodeId;
+use crate::core::clock::unix_seconds;
 use crate::core::history::Cause;
 use crate::core::members::{NotDone, TokenStatus, TokenUse, Told, Wish};
 use crate::mesh::{Ca, JoinToken, Mesh, PeerEventKind, secret_sha256};
@@ -184,7 +185,7 @@ impl Membership {
     fn tokens(&self) -> Vec<TokenStatus> {
         let state = self.raft.state();
         let registry = state.registry();
-        let now = unix_ms() / 1000;
+        let now = unix_seconds();
         let tokens = registry.tokens().iter().map(|(id, token)| {
             let (state, node) = match token.state {
                 TokenState::Used { node, .. } => {
@@ -240,7 +241,7 @@ impl Membership {
         }
         let authority = self.authority().await?;
         let token = JoinToken::create(&authority.signs.certificate_pem).map_err(unavailable)?;
-        let now = unix_ms() / 1000;
+        let now = unix_seconds();
         let expires = now + ttl;
         let part = if learner { Part::Learner } else { Part::Voter };
         let (id, secret_sha256) = (token.id.clone(), secret_sha256(&token.secret()));

@@ -84,11 +84,6 @@ pub enum NodeError {
     Io { what: &'static str, source: std::io::Error },
     #[error("the mount {0} was taken away from outside; the node stops rather than serve nobody")]
     MountEnded(String),
-    #[error(
-        "this node was removed from the cluster ({why}); what it held is kept in {kept}. To come back: \
-         litefs-py join, with a new token"
-    )]
-    Removed { why: String, kept: String },
     #[error("{0}")]
     Stopped(String),
     #[error("a part of the node has failed; its log says which")]
@@ -121,7 +116,6 @@ impl NodeError {
             | NodeError::Mesh(MeshError::PortInUse { .. } | MeshError::Listen { .. })
             | NodeError::Api(_) => Blame::Unavailable,
             NodeError::Files(_)
-            | NodeError::Removed { .. }
             | NodeError::DataFolder(data_folder::DataFolderError::Removed { .. })
             | NodeError::Account(_)
             | NodeError::Mesh(_)
@@ -198,11 +192,11 @@ pub async fn run(config: Config, set_level: fn(LogLevel)) -> Result<(), NodeErro
     let mut ended = mount.ended();
     let removed = parts.membership.removed.subscribe();
     let outcome = tokio::select! {
-        () = stop.wait() => Ok(()),
+        () = stop.wait() => Ok(None),
         () = until_true(&mut ended) => {
             Err(NodeError::MountEnded(config.mount.path.display().to_string()))
         }
-        why = until_some(removed) => Err(NodeError::Removed { why, kept: String::new() }),
+        why = until_some(removed) => Ok(Some(why)),
         why = until_some(parts.failed.clone()) => {
             // Rule 7: nothing is tidied up after the disk failed; the next start recovers.
             return Err(NodeError::Stopped(why));
@@ -223,11 +217,11 @@ pub async fn run(config: Config, set_level: fn(LogLevel)) -> Result<(), NodeErro
         database.everybody_left();
     }
     let folder = shut_down(parts).await;
-    if let Err(NodeError::Removed { why, .. }) = outcome {
+    if let Some(why) = outcome? {
         let kept = folder.leave(&why)?.display().to_string();
-        return Err(NodeError::Removed { why, kept });
+        return Err(DataFolderError::Removed { why, kept }.into());
     }
-    outcome.and(unmounted.map_err(NodeError::from))
+    Ok(unmounted?)
 }
 
 /// Lets the settings take effect that can while the node runs (core's `LIVE`).

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::wire::{WireEntry, WirePayload};
 use crate::cluster::{Command, Payload};
+use crate::core::hex;
 
 /// The files beside the log.
 pub trait StagedFiles: Send + Sync + 'static {
@@ -77,14 +78,6 @@ impl fmt::Display for StagedName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex(&self.sha256))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// How long after it was last spoken of an unreferenced file stays. Longer than any commit can be

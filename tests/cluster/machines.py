@@ -8,6 +8,7 @@ import random
 import signal
 import socket
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 
 from devcluster import (
@@ -145,6 +146,18 @@ class Machine(Node):
             end_process(self.process, 60)
         for path in mounts_below(self.folder):
             subprocess.run(["umount", "-l", path], check=False, timeout=30)
+
+
+@contextmanager
+def taken_down(made):
+    """Whatever machines the list has at the end: stopped in order, and cleared if that fails."""
+    yield made
+    try:
+        for one in reversed(made):
+            one.stop()
+    finally:
+        for one in made:
+            one.clear()
 
 
 def token(machine, *options):

@@ -7,19 +7,14 @@ import time
 import pytest
 from cluster_fixtures import PROGRAM
 from devcluster import Writer, wait_for
-from machines import NO_PERMISSION, Machine, token
+from machines import NO_PERMISSION, Machine, taken_down, token
 
 
 @pytest.fixture
 def two(tmp_path):
     made = [Machine(tmp_path, name, PROGRAM) for name in ("n1", "n2", "n3")]
-    yield made
-    try:
-        for one in reversed(made):
-            one.stop()
-    finally:
-        for one in made:
-            one.clear()
+    with taken_down(made):
+        yield made
 
 
 def serial(machine):

@@ -17,6 +17,7 @@ from machines import (
     UNAVAILABLE,
     USAGE,
     Machine,
+    taken_down,
     token,
 )
 
@@ -30,13 +31,8 @@ def machines(tmp_path_factory):
         made.append(Machine(tmp_path_factory.mktemp("machine"), name, PROGRAM))
         return made[-1]
 
-    yield machine
-    try:
-        for one in reversed(made):
-            one.stop()
-    finally:
-        for one in made:
-            one.clear()
+    with taken_down(made):
+        yield machine
 
 
 @pytest.fixture(scope="module")

@@ -6,24 +6,19 @@ import signal
 import pytest
 from cluster_fixtures import PROGRAM
 from devcluster import wait_for
-from machines import IO, USAGE, Machine, token
+from machines import IO, USAGE, Machine, taken_down, token
 
 
 @pytest.fixture
 def three(tmp_path):
     made = [Machine(tmp_path, name, PROGRAM) for name in ("n1", "n2", "n3", "n4")]
-    first = made[0].init().start()
-    for node in made[1:3]:
-        assert node.join(token(first), first).returncode == 0
-        node.start()
-        wait_for(lambda n=node: first.members().get(n.name) == "voter", 30, "its vote")
-    yield made
-    try:
-        for one in reversed(made):
-            one.stop()
-    finally:
-        for one in made:
-            one.clear()
+    with taken_down(made):
+        first = made[0].init().start()
+        for node in made[1:3]:
+            assert node.join(token(first), first).returncode == 0
+            node.start()
+            wait_for(lambda n=node: first.members().get(n.name) == "voter", 30, "its vote")
+        yield made
 
 
 def test_one_survivor_goes_on_alone(three):
