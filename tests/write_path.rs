@@ -11,7 +11,7 @@ use litefs_py::commit::Settings;
 use litefs_py::commit::door::Databases;
 use litefs_py::core::DatabaseName;
 use litefs_py::core::ports::{ByteRange, DaemonLocks, LockFile, LockKind};
-use litefs_py::raft::{IncomingDatabase, Replica};
+use litefs_py::raft::{Content, IncomingDatabase, Replica};
 use litefs_py::sqlite::locks;
 
 /// Runs a test that needs mounts within a runtime of its own.
@@ -176,8 +176,8 @@ fn install(cluster: &Cluster, state: State) -> std::thread::JoinHandle<()> {
     let installs = std::thread::spawn(move || {
         let mut incoming = snapshot.into_iter().map(|database| {
             let (name, incarnation) = (database.name, database.incarnation);
-            let (index, reader) = (database.index, database.reader);
-            Ok(IncomingDatabase { name, incarnation, index, reader })
+            let (index, content) = (database.index, Content::Ltx(database.reader));
+            Ok(IncomingDatabase { name, incarnation, index, content })
         });
         node.install_snapshot(&state, &mut incoming).unwrap();
     });

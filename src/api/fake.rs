@@ -90,6 +90,7 @@ fn primary() -> Status {
         stuck: None,
         members: vec![member(1, MemberRole::Leader), member(2, MemberRole::Voter)],
         indeterminate: Vec::new(),
+        snapshots: Vec::new(),
     }
 }
 

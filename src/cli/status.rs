@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::output::{json, or_dash, print, table, time};
+use super::output::{json, or_dash, print, size, table, time};
 use super::target::Target;
 use super::{Failure, block_on, watch};
-use crate::core::engine::{Role, Status};
+use crate::core::engine::{Role, SnapshotProgress, SnapshotStage, Status};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -78,5 +78,39 @@ pub(super) fn text(status: &Status) -> String {
             ]
         })
         .collect();
-    text + &table(["NAME", "ROLE", "STATE", "ADDRESS", ">MATCHED", ">LAG"], &rows)
+    text.push_str(&table(["NAME", "ROLE", "STATE", "ADDRESS", ">MATCHED", ">LAG"], &rows));
+    if !status.snapshots.is_empty() {
+        text.push('\n');
+    }
+    for snapshot in &status.snapshots {
+        let _ = writeln!(text, "{}", progress(snapshot));
+    }
+    text
+}
+
+/// `app.db to n4: sending, 2.1 of 5.0 GiB (41 %), 180 MiB/s, 17 s left; 1.2 GiB were there`
+pub(super) fn progress(snapshot: &SnapshotProgress) -> String {
+    let (way, stage) = match snapshot.stage {
+        SnapshotStage::Sending => ("to", "sending"),
+        SnapshotStage::Comparing => ("with", "comparing the pages"),
+        SnapshotStage::Receiving => ("from", "receiving"),
+        SnapshotStage::Installing => ("from", "putting it in place"),
+    };
+    let mut text = format!("{} {way} {}: {stage}", snapshot.database, snapshot.node);
+    if snapshot.bytes == 0 {
+        return text;
+    }
+    let share = u128::from(snapshot.done) * 100 / u128::from(snapshot.bytes);
+    let _ = write!(text, ", {} of {} ({share} %)", size(snapshot.done), size(snapshot.bytes));
+    let moved = snapshot.done.saturating_sub(snapshot.there_before);
+    let moving = matches!(snapshot.stage, SnapshotStage::Sending | SnapshotStage::Receiving);
+    let rate = moved.saturating_mul(1000).checked_div(snapshot.running_ms).unwrap_or(0);
+    if moving && rate > 0 {
+        let left = snapshot.bytes.saturating_sub(snapshot.done) / rate;
+        let _ = write!(text, ", {}/s, {} left", size(rate), time(left));
+    }
+    if snapshot.there_before > 0 {
+        let _ = write!(text, "; {} were there", size(snapshot.there_before));
+    }
+    text
 }

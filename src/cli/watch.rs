@@ -10,7 +10,7 @@ use super::Failure;
 use super::client::Client;
 use super::databases::table_of;
 use super::output::{or_dash, utc, write_out};
-use super::status::{role, text};
+use super::status::{progress, role, text};
 use super::target::Target;
 use crate::core::clock::signed_unix_ms;
 use crate::core::engine::{DatabaseStatus, Status};
@@ -124,6 +124,9 @@ fn line(look: &Look) -> String {
         if let Some(writer) = &database.write_lock {
             let _ = write!(line, " ({writer} writes)");
         }
+    }
+    for snapshot in &status.snapshots {
+        let _ = write!(line, "; {}", progress(snapshot));
     }
     line.push('\n');
     line

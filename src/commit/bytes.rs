@@ -10,6 +10,7 @@ use crate::capture::ReadAt;
 use crate::store::StoreError;
 
 impl Database {
+    /// `EUCLEAN`: the disk changed a page among them; [`Database::read_mended`] waits until it is mended.
     pub(super) fn read_bytes(
         &self,
         kind: FileKind,
@@ -30,6 +31,9 @@ impl Database {
             },
         };
         bytes.truncate(read);
+        if kind == FileKind::Database {
+            self.check_rot(offset, &bytes)?;
+        }
         Ok(bytes)
     }
 

@@ -22,6 +22,7 @@ use super::lock;
 use super::notice::Notices;
 use super::peers::{Leadership, SharedGroup};
 use super::propose::Proposer;
+use super::rot::RottenPages;
 use super::settings::{LiveSettings, Settings};
 use super::stop::stop_to_recover;
 use crate::core::ports::{
@@ -42,6 +43,8 @@ pub struct Shared {
     /// Large transactions are staged here.
     pub staged: std::path::PathBuf,
     pub counters: Counters,
+    /// Pages that reads found rotten.
+    pub rotten: RottenPages,
     /// The number of the next request for a write lock.
     pub tickets: AtomicU64,
     /// The node is stopping: nobody begins to write any more.
@@ -395,6 +398,7 @@ impl Shared {
             arbiter: RwLock::new(Weak::new()),
             staged,
             counters: Counters::default(),
+            rotten: RottenPages::default(),
             tickets: AtomicU64::new(1),
             closing: AtomicBool::new(false),
             read_only: AtomicBool::new(false),

@@ -105,9 +105,13 @@ pub trait DatabaseFiles: Send + Sync {
     /// Some close of it by `owner`, whose POSIX locks on this file end with it.
     fn flush(&self, kind: FileKind, handle: Handle, owner: Owner);
 
-    /// Up to `len` bytes from `offset`; fewer only at the end of the file.
+    /// Up to `len` bytes from `offset`; fewer only at the end of the file. `EUCLEAN`: the disk changed a
+    /// page among them, and [`Self::read_mended`] may give the right one.
     fn read(&self, kind: FileKind, handle: Handle, offset: u64, len: u32)
     -> Result<Vec<u8>, Errno>;
+
+    /// As [`Self::read`] of the database file, once what the disk changed is mended; else `EIO`.
+    fn read_mended(&self, offset: u64, len: u32, reply: Reply<Vec<u8>>);
 
     /// Writes all of `data`; the answer is its length. Withheld at the commit point.
     fn write(

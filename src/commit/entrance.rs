@@ -123,6 +123,10 @@ impl DatabaseFiles for Database {
         self.read_bytes(kind, offset, len)
     }
 
+    fn read_mended(&self, offset: u64, len: u32, reply: Reply<Vec<u8>>) {
+        Database::read_mended(self, offset, len, reply);
+    }
+
     fn write(
         &self,
         kind: FileKind,

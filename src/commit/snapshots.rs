@@ -16,7 +16,7 @@ use super::lock;
 use crate::cluster::{Refusal, State, Verdict};
 use crate::core::clock::signed_unix_ms;
 use crate::core::{DatabaseName, EntryId, Incarnation, Position};
-use crate::raft::{Applied, IncomingDatabase, Replica, SnapshotDatabase};
+use crate::raft::{Applied, Content, IncomingDatabase, Offered, Pages, Replica, SnapshotDatabase};
 use crate::store::{Aside, StoreError};
 
 /// How long a snapshot that is sent, or a purge, waits for a database that an application keeps busy.
@@ -73,6 +73,27 @@ impl Replica for AllDatabases {
         at_least: u64,
     ) -> io::Result<SnapshotDatabase> {
         self.database_for(name, incarnation, at_least)
+    }
+
+    fn offer(
+        &self,
+        name: &DatabaseName,
+        incarnation: Incarnation,
+        at_least: u64,
+    ) -> io::Result<Option<Offered>> {
+        self.offered(name, incarnation, at_least).map(Some)
+    }
+
+    fn pages_here(&self, name: &DatabaseName) -> Option<Box<dyn Pages>> {
+        self.pages_of(name)
+    }
+
+    fn is_at(&self, name: &DatabaseName, incarnation: Incarnation, position: Position) -> bool {
+        self.find(name).is_some_and(|database| database.is_at(position, incarnation))
+    }
+
+    fn sends_snapshot(&self) {
+        count(&self.shared().counters.snapshots_sent);
     }
 
     fn install_snapshot(
@@ -156,6 +177,11 @@ impl AllDatabases {
             }
             if position.is_some_and(|position| database.is_at(position, incoming.incarnation)) {
                 // What is here is what comes. A transaction made on it may be under way.
+                return Ok(());
+            }
+            if let Content::Here(at) = incoming.content
+                && database.is_at(at, incoming.incarnation)
+            {
                 return Ok(());
             }
             let meanwhile = || self.decide_by(state);
@@ -288,8 +314,7 @@ impl Database {
         incoming: IncomingDatabase,
         entry: EntryId,
     ) -> Result<(), StoreError> {
-        let IncomingDatabase { incarnation, index, reader, .. } = incoming;
-        let reader = io::BufReader::with_capacity(1 << 20, reader);
+        let IncomingDatabase { incarnation, index, content, .. } = incoming;
         let already = {
             let state = lock(&self.state);
             state.lost.is_none()
@@ -297,10 +322,28 @@ impl Database {
                 && self.store().applied().index >= index
         };
         if !already {
-            if held.serving && self.is_wal() {
-                self.store().append_snapshot(reader, entry, incarnation)?;
-            } else {
-                self.store().install_in_place(reader, entry, incarnation)?;
+            let appends = held.serving && self.is_wal();
+            let store = self.store();
+            match content {
+                Content::Ltx(reader) => {
+                    let reader = io::BufReader::with_capacity(1 << 20, reader);
+                    if appends {
+                        store.append_snapshot(reader, entry, incarnation)?;
+                    } else {
+                        store.install_in_place(reader, entry, incarnation)?;
+                    }
+                }
+                // Entries only go on from there.
+                Content::Here(at) if store.head().txid >= at.txid => {}
+                Content::Here(_) => return Err(store.gone_back()),
+                Content::Pages(pages) if appends => {
+                    store.append_pages(pages.file(), entry, incarnation)?;
+                }
+                Content::Pages(pages) => {
+                    store.install_pages_in_place(pages.file(), entry, incarnation)?;
+                }
+            }
+            if !appends {
                 self.mode_may_have_changed()?;
             }
         }

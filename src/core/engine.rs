@@ -110,6 +110,38 @@ pub struct Status {
     /// The last transactions of this node's applications that were answered EIO with the outcome
     /// open (*indeterminate*), the newest last; a hundred at most.
     pub indeterminate: Vec<Indeterminate>,
+    /// Databases on their way to this node, or from it, whole or the pages that differ.
+    #[serde(default)]
+    pub snapshots: Vec<SnapshotProgress>,
+}
+
+/// A database on its way from one node to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SnapshotProgress {
+    pub database: DatabaseName,
+    /// The other node's name.
+    pub node: String,
+    pub stage: SnapshotStage,
+    /// Bytes of the database.
+    pub bytes: u64,
+    /// Of them, what is at the receiver.
+    pub done: u64,
+    /// Of these, what it had before: they did not travel.
+    pub there_before: u64,
+    /// Milliseconds since it began.
+    pub running_ms: u64,
+}
+
+/// What is being done with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SnapshotStage {
+    /// The receiver looks which pages it has.
+    Comparing,
+    Sending,
+    Receiving,
+    /// It came whole, and waits to be, or is being, put in place.
+    Installing,
 }
 
 /// A COMMIT that was answered with an error although it was, or may have been, committed.

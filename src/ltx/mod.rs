@@ -41,6 +41,7 @@ pub mod fuzzing;
 mod header;
 mod index;
 mod order;
+mod pages;
 #[cfg(test)]
 mod tests;
 
@@ -50,3 +51,4 @@ pub use encoder::Encoder;
 pub use ends::Ends;
 pub use error::LtxError;
 pub use header::{Header, Trailer, WalSpan};
+pub use pages::{pack, unpack};

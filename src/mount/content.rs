@@ -11,7 +11,7 @@ use super::caching::{FOLDER, NEVER};
 use super::filesystem::Shared;
 use super::inodes::Inode;
 use super::special;
-use crate::commit::door::{FileKind, Handle, Owner};
+use crate::commit::door::{self, FileKind, Handle, Owner};
 
 /// What `chmod`, `chown`, `truncate` and their like ask for. Times are not kept: setting them is
 /// accepted and changes nothing.
@@ -33,8 +33,21 @@ impl Shared {
     ) {
         match self.read_bytes(inode, handle, offset, len) {
             Ok(bytes) => reply.data(&bytes),
+            Err(error) if error.code() == libc::EUCLEAN => {
+                self.read_mended(inode, offset, len, reply);
+            }
             Err(error) => reply.error(error),
         }
+    }
+
+    /// The disk changed what was read. Another thread waits for the right bytes.
+    fn read_mended(&self, inode: Option<Inode>, offset: u64, len: u32, reply: ReplyData) {
+        let Some((known, _)) = self.file(inode) else { return reply.error(Errno::EIO) };
+        let answer = move |read: Result<Vec<u8>, door::Errno>| match read {
+            Ok(bytes) => reply.data(&bytes),
+            Err(error) => reply.error(Errno::from_i32(error.0)),
+        };
+        known.files.read_mended(offset, len, Box::new(answer));
     }
 
     fn read_bytes(

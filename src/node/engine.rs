@@ -16,8 +16,8 @@ use crate::commit::{AllDatabases, Arbiter, Uploads};
 use crate::core::config::{ChangeError, Config, ConfigView};
 use crate::core::engine::{
     BarrierPassed, CheckedDatabase, Copy, DatabaseStatus, Engine, JournalMode, Later, MemberRole,
-    MemberStatus, Metrics, Quorum, RaftRole, Role, Status, Switchover, SwitchoverError,
-    Unavailable,
+    MemberStatus, Metrics, Quorum, RaftRole, Role, SnapshotStage, Status, Switchover,
+    SwitchoverError, Unavailable,
 };
 use crate::core::history::{Cause, LeaderChange};
 use crate::core::members::{NotDone, Told, Wish};
@@ -38,7 +38,7 @@ pub struct EmbeddedEngine {
     pub(super) databases: Arc<AllDatabases>,
     pub(super) uploads: Arc<Uploads>,
     arbiter: Arc<Arbiter>,
-    raft: Arc<RaftNode>,
+    pub(super) raft: Arc<RaftNode>,
     group: Arc<NodeGroup>,
     mesh: Mesh,
     draining: AtomicBool,
@@ -80,7 +80,7 @@ impl EmbeddedEngine {
         self.draining.store(true, Ordering::Release);
     }
 
-    fn name_of(&self, id: NodeId) -> String {
+    pub(super) fn name_of(&self, id: NodeId) -> String {
         self.membership.roster.now().name_of(id)
     }
 
@@ -173,6 +173,11 @@ impl Engine for EmbeddedEngine {
         for database in self.databases.lost() {
             not_ready.push(format!("{} was damaged here and is not fetched yet", database.name));
         }
+        let snapshots = self.snapshots();
+        let comes = [SnapshotStage::Receiving, SnapshotStage::Installing];
+        if snapshots.iter().any(|snapshot| comes.contains(&snapshot.stage)) {
+            not_ready.push("a snapshot of a database is on its way to this node".to_owned());
+        }
         let lag = self.group.lag();
         Status {
             cluster: self.cluster.clone(),
@@ -198,6 +203,7 @@ impl Engine for EmbeddedEngine {
             stuck: (raft.role == crate::raft::Role::Stopped).then(|| "Raft has stopped".to_owned()),
             members: self.members(raft.leader),
             indeterminate: self.databases.shared().proposer.open_outcomes(),
+            snapshots,
         }
     }
 

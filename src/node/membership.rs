@@ -353,10 +353,7 @@ impl Membership {
             let state = self.raft.state();
             let present = self.raft.membership().borrow().clone();
             let progress = self.raft.status();
-            let ready = |id: NodeId| {
-                let close = progress.peers.get(&id);
-                self.is_up(id) && close.is_some_and(|peer| peer.lag <= CAUGHT_UP)
-            };
+            let ready = |id: NodeId| self.is_up(id) && progress.has_caught_up(id, CAUGHT_UP);
             let Some(step) = steps::next(self.me, state.registry().nodes(), &present, ready) else {
                 return Ok(());
             };

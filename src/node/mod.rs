@@ -23,6 +23,7 @@ mod recovery;
 mod roster;
 mod scrub;
 mod service;
+mod snapshots;
 mod stand;
 mod steps;
 mod transfers;
@@ -309,6 +310,7 @@ async fn start(config: &Config, folder: DataFolder) -> Result<Parts, NodeError> 
     tokio::spawn(Arc::clone(&leaders).follow());
     tokio::spawn(watch::peers(mesh.clone(), Arc::clone(&raft), Arc::clone(&arbiter)));
     tokio::spawn(caretaker::take_care(Arc::clone(&membership)));
+    tokio::spawn(scrub::on_reads(Arc::clone(&membership)));
     tokio::spawn(scrub::on_schedule(Arc::clone(&membership), config.scrub_interval));
     Ok(Parts {
         folder,

@@ -1,5 +1,5 @@
 //! Reads all databases of this node from time to time, names the pages that the disk changed, and mends them
-//! with what the other nodes have.
+//! with what the other nodes have; as well those that an application's reads come upon.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,14 +57,36 @@ pub async fn scrub(membership: &Arc<Membership>, name: DatabaseName, pause: Dura
         "pages are not what was written: the disk changed them; asking the other nodes"
     );
     for pgno in scrubbed.rotten {
-        match mend(membership, &name, incarnation, pgno).await {
-            Ok(from) => tracing::warn!(database = %name, pgno, from, "a rotten page was mended"),
-            Err(why) => tracing::error!(
-                database = %name, pgno, why,
-                "a rotten page could not be mended; restart the node, and it fetches the database anew"
-            ),
-        }
+        mend_and_tell(membership, &name, incarnation, pgno).await;
     }
+}
+
+/// Mends what reads find, until the node ends.
+pub async fn on_reads(membership: Arc<Membership>) {
+    let rotten = &membership.databases.shared().rotten;
+    loop {
+        let page = rotten.next().await;
+        let (name, incarnation, pgno) = &page;
+        let mended = mend_and_tell(&membership, name, *incarnation, *pgno).await;
+        rotten.done(&page, mended);
+    }
+}
+
+async fn mend_and_tell(
+    membership: &Arc<Membership>,
+    name: &DatabaseName,
+    incarnation: Incarnation,
+    pgno: u32,
+) -> bool {
+    let mended = mend(membership, name, incarnation, pgno).await;
+    match &mended {
+        Ok(from) => tracing::warn!(database = %name, pgno, from, "a rotten page was mended"),
+        Err(why) => tracing::error!(
+            database = %name, pgno, why,
+            "a rotten page could not be mended; restart the node, and it fetches the database anew"
+        ),
+    }
+    mended.is_ok()
 }
 
 async fn mend(

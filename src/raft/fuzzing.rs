@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use super::log::fuzzing::{log, logs, record, records};
+use super::pages::Offer;
 use super::snapshot::DatabaseHeader;
 use super::snapshot_stream::{Answer, Part, Request};
 use super::state_file;
@@ -17,7 +18,9 @@ use super::wire::{
     encode_body,
 };
 use crate::cluster::{Change, Command, State};
-use crate::core::{Boot, DatabaseName, EntryId, Incarnation, NodeId, TransactionId};
+use crate::core::{
+    Boot, Checksum, DatabaseName, EntryId, Incarnation, NodeId, Position, TransactionId, Txid,
+};
 
 /// Read, written and read again it is the same: what these types cannot say themselves, their
 /// bytes do.
@@ -99,7 +102,18 @@ pub fn snapshot(bytes: &[u8]) {
 pub fn snapshots() -> Vec<Vec<u8>> {
     let header = DatabaseName::new("app.db").map(|name| {
         let header = DatabaseHeader { name, incarnation: Incarnation(5), index: 70 };
-        [encode(&Request::Database(header.clone())), encode(&Part::Database(header))]
+        let offer = Offer {
+            header: header.clone(),
+            page_size: 4096,
+            pages: 3,
+            position: Position { txid: Txid(9), checksum: Checksum(Checksum::FLAG | 5) },
+        };
+        [
+            encode(&Request::Database(header.clone())),
+            encode(&Request::DatabasePages(header.clone())),
+            encode(&Part::Offer(offer)),
+            encode(&Part::Database(header)),
+        ]
     });
     let vote = WireVote { term: 3, node: 1, committed: true };
     let request = Request::Snapshot { vote, meta: WireMeta::default() };
@@ -108,6 +122,12 @@ pub fn snapshots() -> Vec<Vec<u8>> {
         encode(&Part::Piece(Bytes::from_static(b"bytes"))),
         encode(&Part::Failed("a reason".into())),
         encode(&Answer::Installed(vote)),
+        encode(&Request::SnapshotPages { vote, meta: WireMeta::default() }),
+        encode(&Part::Round { last: true }),
+        encode(&Part::Pages { numbers: vec![1, 3], lz4: Bytes::from_static(b"pages") }),
+        encode(&Answer::Ready),
+        encode(&Answer::Wanted(Bytes::from_static(&[5]))),
+        encode(&Answer::Taken),
     ];
     header.into_iter().flatten().chain(others).map(Vec::from).collect()
 }

@@ -13,7 +13,8 @@
 //! - **converges**: a node that was away is sent what it lacks, or a snapshot.
 //! - Rules 6, 10, 11 and 19, where the code says so.
 //!
-//! Knows of `core`, `cluster` and `mesh`. The only room that imports openraft; what is on disks
+//! Knows of `core`, `cluster`, `mesh`, of `store` how a database comes as a file, and of `ltx` how pages are
+//! packed and summed. The only room that imports openraft; what is on disks
 //! and between nodes has types and versions of our own.
 
 mod append_stream;
@@ -31,10 +32,12 @@ mod machine;
 mod members;
 mod network;
 mod node;
+mod pages;
 mod read_index;
 mod replica;
 mod serve;
 mod snapshot;
+mod snapshot_pages;
 mod snapshot_stream;
 mod staged;
 mod state_file;
@@ -50,7 +53,8 @@ pub use compact::Compaction;
 pub use error::{ProposeError, RaftError};
 pub use log::{LogConfig, LogError};
 pub use node::{Pending, RaftConfig, RaftNode};
-pub use replica::{Applied, IncomingDatabase, Replica, SnapshotDatabase};
+pub use pages::{DatabaseTransfer, ReceivedPages, Stage};
+pub use replica::{Applied, Content, IncomingDatabase, Offered, Pages, Replica, SnapshotDatabase};
 pub use serve::RaftHandlers;
 pub use staged::{NoStagedFiles, StagedFiles, StagedFolder, StagedName, StagedWriter, stage};
 pub use state_file::StateFileError;

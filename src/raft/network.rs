@@ -25,13 +25,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::links::{LinkError, Links, Stream};
+use super::pages::DatabaseTransfers;
 use super::snapshot::SnapshotData;
 use super::types::{Member, Types, Vote, entry_id, log_id};
 use super::wire::{
     WireAppend, WireAppended, WireEntry, WireError, WireTransfer, WireTransferred, WireVote,
     WireVoteRequest, WireVoteResponse, decode, encode,
 };
-use super::{append_stream, snapshot_stream};
+use super::{append_stream, snapshot_pages, snapshot_stream};
+use crate::mesh::Quiet;
 
 /// The numbers of this room's calls. Those from 64 on belong to the room above.
 pub(super) mod method {
@@ -52,9 +54,13 @@ const BACKOFF: [Duration; 4] = [
     Duration::from_millis(100),
 ];
 
+/// A node whose disk is full refuses snapshots all the time.
+static SNAPSHOTS: Quiet = Quiet::new();
+
 pub(super) struct Network {
     pub links: Arc<dyn Links>,
     pub pins: Arc<super::compact::Pins>,
+    pub transfers: Arc<DatabaseTransfers>,
 }
 
 /// What a client is for.
@@ -70,6 +76,7 @@ pub(super) struct Client {
     what: Use,
     links: Arc<dyn Links>,
     pins: Arc<super::compact::Pins>,
+    transfers: Arc<DatabaseTransfers>,
     /// Kept between two sessions of appends.
     stream: Option<Stream>,
 }
@@ -81,6 +88,7 @@ impl Network {
             what,
             links: Arc::clone(&self.links),
             pins: Arc::clone(&self.pins),
+            transfers: Arc::clone(&self.transfers),
             stream: None,
         }
     }
@@ -223,6 +231,19 @@ impl WireTransferred {
 }
 
 impl Client {
+    async fn send_snapshot(
+        &self,
+        vote: &Vote,
+        snapshot: SnapshotOf<Types, SnapshotData>,
+    ) -> Result<Vote, LinkError> {
+        let by_pages =
+            snapshot_pages::send(&*self.links, &self.transfers, self.to, vote, &snapshot).await?;
+        match by_pages {
+            Some(vote) => Ok(vote),
+            None => snapshot_stream::send(&*self.links, self.to, vote, snapshot).await,
+        }
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         method: u8,
@@ -301,14 +322,18 @@ impl RaftNetworkV2<Types> for Client {
         let pin = self.pins.pin(snapshot.meta.last_log_id.as_ref().map_or(0, |id| id.index));
         let outcome = tokio::select! {
             closed = cancel => return Err(StreamingError::Closed(closed)),
-            outcome = snapshot_stream::send(&*self.links, self.to, &vote, snapshot) => outcome,
+            outcome = self.send_snapshot(&vote, snapshot) => outcome,
         };
         // The entries after it are asked for in a moment.
         pin.release_later();
         match outcome {
             Ok(vote) => Ok(SnapshotResponse::new(vote)),
             Err(error) => {
-                tracing::warn!(to = self.to, %error, "a snapshot could not be sent");
+                if error.unreachable {
+                    tracing::debug!(to = self.to, %error, "nobody is there to send a snapshot to");
+                } else if let Some(others) = SNAPSHOTS.may_log() {
+                    tracing::warn!(to = self.to, %error, others, "a snapshot could not be sent");
+                }
                 // Always with a pause before it is tried again: it may cost gigabytes.
                 Err(StreamingError::Unreachable(Unreachable::new(&error)))
             }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::FutureExt;
 use openraft::ServerState;
@@ -21,9 +21,10 @@ use super::log::disk::{Disk, Folder};
 use super::log::{Log, LogConfig};
 use super::machine::{self, Machine, Now};
 use super::network::{Network, method};
+use super::pages::{DatabaseTransfer, DatabaseTransfers};
 use super::replica::{IncomingDatabase, Replica};
-use super::serve::{RaftHandlers, Services};
-use super::snapshot::{DatabaseHeader, Spool};
+use super::serve::{RaftHandlers, Receiving, Services};
+use super::snapshot::DatabaseHeader;
 use super::staged::{StagedFiles, StagedName};
 use super::state_file::StateFile;
 use super::status::{Leadership, Membership, RaftStatus, quorum_age, status};
@@ -170,7 +171,7 @@ impl RaftNode {
         let log_folder = config.folder.join("log");
         let folder = |source| RaftError::Folder { path: config.folder.clone(), source };
         let disk = Folder::new(&log_folder).map_err(folder)?;
-        Spool::clean(&config.folder).map_err(folder)?;
+        Receiving::clean(&config.folder, SystemTime::now()).map_err(folder)?;
         let (file, content) = StateFile::open(&config.folder)?;
         let empty = content.is_none() && disk.list().map_err(folder)?.is_empty();
         let nothing_to_forget = config.peers.is_empty() || config.newcomer;
@@ -195,6 +196,7 @@ impl RaftNode {
             Unsettled::Io(error) => RaftError::Stopped(error.to_string()),
         })?;
         let pins = Arc::new(Pins::default());
+        let transfers = Arc::new(DatabaseTransfers::default());
         let services = Arc::new(Services {
             raft: OnceLock::new(),
             links: Arc::clone(&links),
@@ -202,12 +204,12 @@ impl RaftNode {
             replica: Arc::clone(&replica),
             joining: Arc::clone(&joining),
             log: log.clone(),
-            folder: config.folder.clone(),
-            spools: AtomicU64::new(0),
+            transfers: Arc::clone(&transfers),
+            receiving: Receiving::new(&config.folder),
         });
         begin(&replica, &now).await?;
         let machine = Arc::new(machine::Shared::new(replica, file, log.clone(), now));
-        let network = Network { links: Arc::clone(&links), pins: Arc::clone(&pins) };
+        let network = Network { links: Arc::clone(&links), pins: Arc::clone(&pins), transfers };
         let raft =
             Raft::new(config.id.0, settings, network, log.clone(), Machine(Arc::clone(&machine)))
                 .await
@@ -238,11 +240,8 @@ impl RaftNode {
             staged: Arc::clone(&staged),
             bounds: Mutex::new(config.compaction),
         });
-        let compacting = tokio::spawn(by_size(
-            Arc::clone(&compactor),
-            Arc::clone(&stopping),
-            Arc::clone(&config.on_fatal),
-        ));
+        let (stops, fatal) = (Arc::clone(&stopping), Arc::clone(&config.on_fatal));
+        let compacting = tokio::spawn(by_size(Arc::clone(&compactor), stops, fatal));
         let (leadership, membership, watchers) = watch::start(&raft, machine.applied());
         let fatal = tokio::spawn(watch::core(
             raft.clone(),
@@ -491,6 +490,11 @@ impl RaftNode {
         let wanted = DatabaseHeader { name, incarnation, index: at_least };
         let fetched = database_stream::fetch(&self.inner.services, from.0, wanted).await;
         fetched.map_err(|error| RaftError::Peer { node: from, why: error.to_string() })
+    }
+
+    /// The databases that are on their way to this node, or from it.
+    pub fn transfers(&self) -> Vec<DatabaseTransfer> {
+        self.inner.services.transfers.now()
     }
 
     pub fn status(&self) -> RaftStatus {

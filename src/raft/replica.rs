@@ -1,9 +1,11 @@
 //! What the node's databases do for this room: the room above implements it.
 
 use std::io;
+use std::sync::Arc;
 
+use super::pages::ReceivedPages;
 use crate::cluster::{Command, Effect, State};
-use crate::core::{DatabaseName, EntryId, Incarnation};
+use crate::core::{DatabaseName, EntryId, Incarnation, Position};
 
 /// An entry that was applied to the state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +33,51 @@ pub struct IncomingDatabase {
     pub incarnation: Incarnation,
     /// The last entry that its bytes hold: those up to it are not to be applied to it again.
     pub index: u64,
-    /// A full LTX file.
-    pub reader: Box<dyn io::Read + Send>,
+    pub content: Content,
+}
+
+/// A whole database.
+pub enum Content {
+    /// As an LTX file.
+    Ltx(Box<dyn io::Read + Send>),
+    /// As a file of pages, which may be taken from where it lies.
+    Pages(Arc<ReceivedPages>),
+    /// The replica said that it is at this position already.
+    Here(Position),
+}
+
+/// A database of this node, page by page. Methods may block.
+pub trait Pages: Send {
+    /// Bytes.
+    fn page_size(&self) -> u32;
+
+    /// Reads a page; `false`: there is none of this number.
+    ///
+    /// # Errors
+    /// The disk failed, or nothing is held.
+    fn read(&mut self, pgno: u32, page: &mut Vec<u8>) -> io::Result<bool>;
+
+    /// Holds the present position: what is read is of it, until it is let go.
+    ///
+    /// # Errors
+    /// The database is gone, or is another one, or an application keeps it busy for long.
+    fn hold(&mut self) -> io::Result<()>;
+
+    /// Nothing is read for a while: the database's WAL may begin anew.
+    fn let_go(&mut self);
+}
+
+/// A database at one position, for a node that has some of its pages.
+pub struct Offered {
+    /// As in [`SnapshotDatabase`].
+    pub index: u64,
+    pub position: Position,
+    /// Bytes.
+    pub page_size: u32,
+    /// The checksum of each page.
+    pub sums: Vec<u64>,
+    /// They are of this position as long as it is held, which it is.
+    pub pages: Box<dyn Pages>,
 }
 
 /// The databases of this node.
@@ -79,6 +124,33 @@ pub trait Replica: Send + Sync + 'static {
         incarnation: Incarnation,
         at_least: u64,
     ) -> io::Result<SnapshotDatabase>;
+
+    /// As [`Replica::database`], page by page; `None`: only as a whole. May block.
+    ///
+    /// # Errors
+    /// As there.
+    fn offer(
+        &self,
+        _name: &DatabaseName,
+        _incarnation: Incarnation,
+        _at_least: u64,
+    ) -> io::Result<Option<Offered>> {
+        Ok(None)
+    }
+
+    /// The pages that this node has of a database of this name, of whatever life and position: what comes
+    /// from another node may be the same.
+    fn pages_here(&self, _name: &DatabaseName) -> Option<Box<dyn Pages>> {
+        None
+    }
+
+    /// Whether this node has the database, in this life of its name, at just this position.
+    fn is_at(&self, _: &DatabaseName, _: Incarnation, _: Position) -> bool {
+        false
+    }
+
+    /// A snapshot goes to another node, database by database.
+    fn sends_snapshot(&self) {}
 
     /// Blocks until the databases are those of `state`, durably: the ones that come, and no
     /// others. No entry is applied meanwhile.

@@ -1,10 +1,10 @@
 //! What the other nodes ask of this one.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -17,8 +17,11 @@ use super::joining::Joining;
 use super::links::{LinkError, Links, Stream};
 use super::log::Log;
 use super::network::method;
+use super::pages::{self, DatabaseTransfers, Turns};
 use super::read_index::ask_here;
 use super::replica::Replica;
+use super::snapshot::Spool;
+use super::snapshot_pages;
 use super::snapshot_stream::{self, Request};
 use super::staged::{StagedFiles, StagedName};
 use super::types::{Raft, log_id};
@@ -44,9 +47,27 @@ pub(super) struct Services {
     pub replica: Arc<dyn Replica>,
     pub joining: Arc<Joining>,
     pub log: Log,
-    /// For what is being received.
+    pub transfers: Arc<DatabaseTransfers>,
+    pub receiving: Receiving,
+}
+
+/// For what is being received.
+pub(super) struct Receiving {
     pub folder: PathBuf,
-    pub spools: AtomicU64,
+    spools: AtomicU64,
+    pub turns: Turns,
+}
+
+impl Receiving {
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), spools: AtomicU64::new(0), turns: Turns::default() }
+    }
+
+    /// At a start: what an earlier life of the process left, and cannot be used any more.
+    pub fn clean(folder: &Path, now: SystemTime) -> io::Result<()> {
+        Spool::clean(folder)?;
+        pages::clean(folder, now)
+    }
 }
 
 impl Services {
@@ -75,8 +96,9 @@ impl Services {
     }
 
     /// A number for a new folder to receive into.
-    pub fn spool(&self) -> io::Result<super::snapshot::Spool> {
-        super::snapshot::Spool::new(&self.folder, self.spools.fetch_add(1, Ordering::Relaxed))
+    pub fn spool(&self) -> io::Result<Spool> {
+        let number = self.receiving.spools.fetch_add(1, Ordering::Relaxed);
+        Spool::new(&self.receiving.folder, number)
     }
 
     /// Answers a call.
@@ -157,6 +179,14 @@ impl Services {
                 snapshot_stream::send_staged(&self.staged, StagedName { sha256, len }, stream).await
             }
             Request::Database(wanted) => database_stream::send(&self.replica, wanted, stream).await,
+            Request::SnapshotPages { vote, meta } => {
+                check_sender(from, vote)?;
+                self.joining.may_append(vote.term)?;
+                snapshot_pages::receive_snapshot(self, from, vote, &meta, stream).await
+            }
+            Request::DatabasePages(wanted) => {
+                database_stream::send_pages(self, from, wanted, stream).await
+            }
         }
     }
 }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::replica::{IncomingDatabase, Replica};
+use super::pages::ReceivedPages;
+use super::replica::{Content, IncomingDatabase, Replica};
 use crate::cluster::State;
-use crate::core::{DatabaseName, Incarnation};
+use crate::core::{DatabaseName, Incarnation, Position};
 
 /// What openraft passes between its parts as a snapshot.
 pub(super) struct SnapshotData {
@@ -29,17 +30,34 @@ enum Source {
 }
 
 /// A database of a snapshot, before its bytes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DatabaseHeader {
     pub name: DatabaseName,
     pub incarnation: Incarnation,
     pub index: u64,
 }
 
+impl DatabaseHeader {
+    /// The same database, as of that entry or a later one.
+    pub fn is_later_than(&self, wanted: &Self) -> bool {
+        self.name == wanted.name
+            && self.incarnation == wanted.incarnation
+            && self.index >= wanted.index
+    }
+}
+
 /// A database that came, and where its bytes lie.
 pub(super) struct Received {
     pub header: DatabaseHeader,
-    pub file: PathBuf,
+    pub content: ReceivedContent,
+}
+
+pub(super) enum ReceivedContent {
+    /// As LTX, in the spool.
+    Ltx(PathBuf),
+    Pages(Arc<ReceivedPages>),
+    /// It is here already.
+    Here(Position),
 }
 
 impl SnapshotData {
@@ -49,6 +67,14 @@ impl SnapshotData {
 
     pub fn received(state: State, spool: Spool, databases: Vec<Received>) -> Self {
         Self { state: Arc::new(state), source: Source::Received { databases, _spool: spool } }
+    }
+
+    /// Whose databases they are, if they are this node's own.
+    pub fn live_replica(&self) -> Option<&Arc<dyn Replica>> {
+        match &self.source {
+            Source::Live(replica) => Some(replica),
+            Source::Received { .. } => None,
+        }
     }
 
     /// The databases, each opened when it is its turn. May block.
@@ -63,17 +89,24 @@ impl SnapshotData {
                         name: database.name,
                         incarnation: database.incarnation,
                         index: database.index,
-                        reader: database.reader,
+                        content: Content::Ltx(database.reader),
                     })
                 })))
             }
             Source::Received { databases, .. } => Ok(Box::new(databases.iter().map(|received| {
                 let header = received.header.clone();
+                let content = match &received.content {
+                    ReceivedContent::Ltx(path) => {
+                        Content::Ltx(Box::new(BufReader::new(File::open(path)?)))
+                    }
+                    ReceivedContent::Pages(pages) => Content::Pages(Arc::clone(pages)),
+                    ReceivedContent::Here(at) => Content::Here(*at),
+                };
                 Ok(IncomingDatabase {
                     name: header.name,
                     incarnation: header.incarnation,
                     index: header.index,
-                    reader: Box::new(BufReader::new(File::open(&received.file)?)),
+                    content,
                 })
             }))),
         }

@@ -6,7 +6,9 @@
 //! installation that has begun must not hang on a network.
 
 use std::fs::File;
+use std::future::Future;
 use std::io::{self, Read, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +21,10 @@ use tokio::time::{interval, timeout};
 
 use super::links::{LinkError, Links, Receiver, Sender, Stream};
 use super::machine::blocking;
+use super::pages::Offer;
+use super::replica::Content;
 use super::serve::Services;
-use super::snapshot::{DatabaseHeader, Received, SnapshotData};
+use super::snapshot::{DatabaseHeader, Received, ReceivedContent, SnapshotData};
 use super::staged::{StagedFiles, StagedName};
 use super::types::{SnapshotMeta, Types, Vote};
 use super::wire::{WireMeta, WireVote, decode, encode};
@@ -38,7 +42,7 @@ const AT_WORK: Duration = Duration::from_secs(1);
 /// The longest state, in bytes.
 const MAX_STATE: usize = 256 << 20;
 /// The most databases of a snapshot.
-const MAX_DATABASES: usize = 100_000;
+pub(super) const MAX_DATABASES: usize = 100_000;
 
 /// What a `bulk` stream is opened for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,6 +57,13 @@ pub(super) enum Request {
     },
     /// This life of a database, as of the entry of this index or later.
     Database(DatabaseHeader),
+    /// As `Snapshot`, page by page where that can be; answered by `Ready`.
+    SnapshotPages {
+        vote: WireVote,
+        meta: WireMeta,
+    },
+    /// As `Database`, page by page.
+    DatabasePages(DatabaseHeader),
 }
 
 /// A part of what is sent.
@@ -67,6 +78,17 @@ pub(super) enum Part {
     Done,
     /// It cannot be sent.
     Failed(String),
+    /// A database, page by page.
+    Offer(Offer),
+    /// The pages that are wanted follow. `last`: all of them, of the position that was offered.
+    Round {
+        last: bool,
+    },
+    Pages {
+        numbers: Vec<u32>,
+        /// Their bytes, one after the other.
+        lz4: Bytes,
+    },
 }
 
 /// What a receiver of a snapshot says.
@@ -76,6 +98,12 @@ pub(super) enum Answer {
     /// Installed, or not needed; with the receiver's vote.
     Installed(WireVote),
     Failed(String),
+    /// It knows how to take a database page by page.
+    Ready,
+    /// A part of the set of pages that are missing.
+    Wanted(Bytes),
+    /// The pages of a round came.
+    Taken,
 }
 
 /// Reads on another thread, and hands it over in parts.
@@ -83,15 +111,24 @@ pub(super) fn read_all(
     parts: mpsc::Sender<Part>,
     read: impl FnOnce(&mut dyn FnMut(Part) -> io::Result<()>) -> io::Result<()> + Send + 'static,
 ) {
+    read_item(parts, Some(Part::Done), read);
+}
+
+/// As [`read_all`], with another part at the end, or none.
+pub(super) fn read_item(
+    parts: mpsc::Sender<Part>,
+    end: Option<Part>,
+    read: impl FnOnce(&mut dyn FnMut(Part) -> io::Result<()>) -> io::Result<()> + Send + 'static,
+) {
     tokio::task::spawn_blocking(move || {
         let mut give =
             |part| parts.blocking_send(part).map_err(|_| io::Error::other("the stream has ended"));
         let last = match read(&mut give) {
-            Ok(()) => Part::Done,
-            Err(error) => Part::Failed(error.to_string()),
+            Ok(()) => end,
+            Err(error) => Some(Part::Failed(error.to_string())),
         };
         // Nobody listens any more: then nobody is to be told.
-        let _ = give(last);
+        let _ = last.map(give);
     });
 }
 
@@ -142,7 +179,8 @@ pub(super) async fn request(stream: &mut Stream) -> Result<Request, LinkError> {
     receive(&mut *stream.receiver, "a request").await
 }
 
-/// Sends a snapshot and waits until it is installed. Returns the receiver's vote.
+/// Sends a snapshot to a node that knows of no other way, and waits until it is installed. Returns the
+/// receiver's vote.
 pub(super) async fn send(
     links: &dyn Links,
     to: u64,
@@ -166,16 +204,27 @@ pub(super) async fn send(
                 incarnation: database.incarnation,
                 index: database.index,
             }))?;
-            pieces(&mut *database.reader, give)?;
+            match &mut database.content {
+                Content::Ltx(reader) => pieces(&mut **reader, give)?,
+                Content::Pages(_) | Content::Here(_) => {
+                    return Err(io::Error::other("what was received is not sent on"));
+                }
+            }
         }
         Ok(())
     });
     send_parts(&mut *sender, &mut parts).await?;
+    installed(&mut *receiver).await
+}
+
+/// Waits until a snapshot is installed.
+pub(super) async fn installed(receiver: &mut dyn Receiver) -> Result<Vote, LinkError> {
     loop {
-        match receive(&mut *receiver, "an answer to a snapshot").await? {
+        match receive(receiver, "an answer to a snapshot").await? {
             Answer::AtWork => {}
             Answer::Installed(vote) => return Ok(vote.vote()),
             Answer::Failed(why) => return Err(LinkError::new(why)),
+            _ => return Err(LinkError::new("another answer came than one to a snapshot")),
         }
     }
 }
@@ -189,29 +238,47 @@ pub(super) async fn receive_snapshot(
 ) -> Result<(), LinkError> {
     let Stream { mut sender, mut receiver } = stream;
     let install = async {
-        let text = |error: &dyn std::fmt::Display| LinkError::new(error.to_string());
         let data = spool(services, &mut *receiver).await?;
-        let membership = meta.membership().map_err(|error| text(&error))?;
-        let last = meta.applied.map(super::types::log_id);
-        let meta = SnapshotMeta { last_log_id: last, last_membership: membership };
-        let snapshot = SnapshotOf::<Types, SnapshotData> { meta, snapshot: data };
-        let raft = services.raft()?;
-        let installed = raft.install_full_snapshot(vote.vote(), snapshot).await;
-        Ok::<_, LinkError>(installed.map_err(|error| text(&error))?.vote)
+        install(services, vote, meta, data).await
     };
-    tokio::pin!(install);
-    let mut at_work = interval(AT_WORK);
-    let answer = loop {
-        tokio::select! {
-            installed = &mut install => break match installed {
-                Ok(vote) => Answer::Installed(WireVote::of(&vote)),
-                Err(error) => Answer::Failed(error.to_string()),
-            },
-            _ = at_work.tick() => sender.send(encode(&Answer::AtWork)).await?,
-        }
+    let answer = match at_work(&mut *sender, install).await? {
+        Ok(vote) => Answer::Installed(WireVote::of(&vote)),
+        Err(error) => Answer::Failed(error.to_string()),
     };
     sender.send(encode(&answer)).await?;
     sender.close().await
+}
+
+/// Hands what came whole to openraft.
+pub(super) async fn install(
+    services: &Services,
+    vote: WireVote,
+    meta: &WireMeta,
+    data: SnapshotData,
+) -> Result<Vote, LinkError> {
+    let text = |error: &dyn std::fmt::Display| LinkError::new(error.to_string());
+    let membership = meta.membership().map_err(|error| text(&error))?;
+    let last = meta.applied.map(super::types::log_id);
+    let meta = SnapshotMeta { last_log_id: last, last_membership: membership };
+    let snapshot = SnapshotOf::<Types, SnapshotData> { meta, snapshot: data };
+    let raft = services.raft()?;
+    let installed = raft.install_full_snapshot(vote.vote(), snapshot).await;
+    Ok(installed.map_err(|error| text(&error))?.vote)
+}
+
+/// Tells the other side, for as long as something takes, that it is being done.
+pub(super) async fn at_work<T>(
+    sender: &mut dyn Sender,
+    work: impl Future<Output = T>,
+) -> Result<T, LinkError> {
+    tokio::pin!(work);
+    let mut at_work = interval(AT_WORK);
+    loop {
+        tokio::select! {
+            done = &mut work => return Ok(done),
+            _ = at_work.tick() => sender.send(encode(&Answer::AtWork)).await?,
+        }
+    }
 }
 
 /// Takes in all items of a snapshot.
@@ -225,26 +292,11 @@ async fn spool(
     let mut databases: Vec<Received> = Vec::new();
     loop {
         match receive(receiver, "a part of a snapshot").await? {
-            Part::State if state.is_none() => {
-                let mut bytes = Vec::new();
-                while let Some(piece) = piece(receiver).await? {
-                    if bytes.len() + piece.len() > MAX_STATE {
-                        return Err(LinkError::new("the state is longer than any can be"));
-                    }
-                    bytes.extend_from_slice(&piece);
-                }
-                let decoded = State::decode(&bytes);
-                state = Some(decoded.map_err(|error| LinkError::new(error.to_string()))?);
-            }
+            Part::State if state.is_none() => state = Some(receive_state(receiver).await?),
             Part::Database(header) if databases.len() < MAX_DATABASES => {
                 let file = spool.path(databases.len() as u64);
-                let mut writer = Some(File::create(&file).map_err(failed)?);
-                while let Some(piece) = piece(receiver).await? {
-                    let Some(mut open) = writer.take() else { break };
-                    let written = blocking(move || open.write_all(&piece).map(|()| open)).await;
-                    writer = Some(written.map_err(failed)?);
-                }
-                databases.push(Received { header, file });
+                receive_ltx(receiver, &file).await?;
+                databases.push(Received { header, content: ReceivedContent::Ltx(file) });
             }
             Part::Done => break,
             Part::Failed(why) => return Err(LinkError::new(why)),
@@ -253,6 +305,29 @@ async fn spool(
     }
     let state = state.ok_or_else(|| LinkError::new("the snapshot came without a state"))?;
     Ok(SnapshotData::received(state, spool, databases))
+}
+
+/// The state of a snapshot.
+pub(super) async fn receive_state(receiver: &mut dyn Receiver) -> Result<State, LinkError> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = piece(receiver).await? {
+        if bytes.len() + piece.len() > MAX_STATE {
+            return Err(LinkError::new("the state is longer than any can be"));
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    State::decode(&bytes).map_err(|error| LinkError::new(error.to_string()))
+}
+
+/// A database as LTX, into a file.
+pub(super) async fn receive_ltx(receiver: &mut dyn Receiver, file: &Path) -> Result<(), LinkError> {
+    let failed = |error: io::Error| LinkError::new(format!("cannot spool a database: {error}"));
+    let mut writer = File::create(file).map_err(failed)?;
+    while let Some(piece) = piece(receiver).await? {
+        writer =
+            blocking(move || writer.write_all(&piece).map(|()| writer)).await.map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// The next piece of an item; `None`: it is whole.

@@ -71,6 +71,17 @@ pub struct RaftStatus {
     pub voters: Vec<NodeId>,
 }
 
+impl RaftStatus {
+    /// Whether another node's log lacks at most so many entries of this leader's. Few can be far away: a
+    /// node that needs a snapshot first, which may be gigabytes, has not caught up. If it voted, each commit
+    /// would wait for it.
+    pub fn has_caught_up(&self, id: NodeId, within: u64) -> bool {
+        let Some(peer) = self.peers.get(&id) else { return false };
+        let purged = self.purged.map_or(0, |entry| entry.index);
+        peer.lag <= within && peer.matched.is_some_and(|at| at.index >= purged)
+    }
+}
+
 pub(super) fn quorum_age(raft: &Raft) -> Option<Duration> {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
@@ -115,5 +126,35 @@ pub(super) fn status(raft: &Raft, log_bytes: u64) -> RaftStatus {
         peers: peers.collect(),
         members: membership.nodes().map(|(id, m)| (NodeId(*id), m.clone())).collect(),
         voters: membership.voter_ids().map(NodeId).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_needs_a_snapshot_has_not_caught_up() {
+        let entry = |index| Some(EntryId { term: 1, index });
+        let status = |matched, purged| RaftStatus {
+            id: NodeId(1),
+            role: Role::Leader,
+            term: 1,
+            leader: Some(NodeId(1)),
+            last_log: Some(60),
+            committed: entry(60),
+            applied: entry(60),
+            purged,
+            log_bytes: 0,
+            quorum_age: None,
+            peers: [(NodeId(2), PeerProgress { matched, lag: 10 })].into(),
+            members: BTreeMap::new(),
+            voters: Vec::new(),
+        };
+        assert!(status(entry(50), entry(40)).has_caught_up(NodeId(2), 10));
+        assert!(!status(entry(50), entry(40)).has_caught_up(NodeId(2), 9));
+        assert!(!status(entry(50), entry(51)).has_caught_up(NodeId(2), 10));
+        assert!(!status(None, None).has_caught_up(NodeId(2), 10));
+        assert!(!status(entry(60), None).has_caught_up(NodeId(3), 10));
     }
 }

@@ -8,8 +8,10 @@ use std::os::unix::fs::FileExt;
 use super::checksums::Changes;
 use super::database::{APPLIER_SLOT, Database, JournalMode, Mark};
 use super::error::StoreError;
+use super::page_file::PageFile;
 use super::shm::View;
 use super::wal_writer::WalWriter;
+use super::whole::{PageSource, Whole};
 use crate::core::ports::{ByteRange, LockFile, LockKind};
 use crate::core::{EntryId, Incarnation, Position};
 use crate::ltx::{Decoder, Header, lock_page};
@@ -33,7 +35,8 @@ impl Database {
         entry: EntryId,
         may_restart: bool,
     ) -> Result<Position, StoreError> {
-        self.append_as(ltx, entry, None, may_restart)
+        let decoder = Decoder::new(ltx).map_err(|e| self.ltx(e))?;
+        self.append_as(decoder, entry, None, may_restart)
     }
 
     /// Installs a snapshot into a database that applications have open in WAL mode, as one
@@ -45,18 +48,41 @@ impl Database {
         entry: EntryId,
         incarnation: Incarnation,
     ) -> Result<Position, StoreError> {
-        self.install_kept(ltx, entry, |kept| self.append_as(kept, entry, Some(incarnation), true))
+        let whole = self.keep_ltx(ltx, entry)?;
+        self.append_whole(&whole, entry, incarnation)
+    }
+
+    /// As [`Database::append_snapshot`], of a file of pages, which is taken from where it lies.
+    pub fn append_pages(
+        &self,
+        pages: &PageFile,
+        entry: EntryId,
+        incarnation: Incarnation,
+    ) -> Result<Position, StoreError> {
+        let whole = self.keep_pages(pages, entry)?;
+        self.append_whole(&whole, entry, incarnation)
+    }
+
+    fn append_whole(
+        &self,
+        whole: &Whole,
+        entry: EntryId,
+        incarnation: Incarnation,
+    ) -> Result<Position, StoreError> {
+        self.install_whole(whole, entry, |database| {
+            let pages = database.open_whole(whole)?;
+            database.append_as(pages, entry, Some(incarnation), true)
+        })
     }
 
     fn append_as(
         &self,
-        ltx: impl Read,
+        mut source: impl PageSource,
         entry: EntryId,
         whole: Option<Incarnation>,
         may_restart: bool,
     ) -> Result<Position, StoreError> {
-        let mut decoder = Decoder::new(ltx).map_err(|e| self.ltx(e))?;
-        let header = *decoder.header();
+        let header = source.header();
         self.check_header(&header, whole.is_some())?;
         if self.state().recovering {
             return Err(self.invalid("the log is being replayed: apply the transaction in place"));
@@ -77,7 +103,10 @@ impl Database {
         // One page behind, because the last frame says that it is the last.
         let mut held: Option<(u32, Vec<u8>)> = None;
         let mut page = Vec::new();
-        while let Some(pgno) = decoder.next_page(&mut page).map_err(|e| self.ltx(e))? {
+        while let Some(pgno) = source.next_page(&mut page).map_err(|e| self.ltx(e))? {
+            if whole.is_some() && self.has_page(header.page_size, pgno, &page) {
+                continue;
+            }
             while let Some(zero) = pages.before(pgno) {
                 let zeros = vec![0; header.page_size as usize];
                 self.frame(&mut writer, &mut changes, held.replace((zero, zeros)), 0)?;
@@ -98,13 +127,13 @@ impl Database {
             return Err(self.invalid("a transaction without pages is none"));
         }
         self.frame(&mut writer, &mut changes, held, header.commit)?;
-        let trailer = decoder.finish().map_err(|e| self.ltx(e))?;
+        let checksum = source.finish().map_err(|e| self.ltx(e))?;
 
         let preview = {
             let state = self.state();
             state.table.preview(&changes, header.base(), header.max_txid)
         };
-        let expected = Position { txid: header.max_txid, checksum: trailer.post_apply };
+        let expected = Position { txid: header.max_txid, checksum };
         if preview.position != expected {
             return Err(self.diverged("what a transaction leads to", expected, preview.position));
         }

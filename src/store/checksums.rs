@@ -69,6 +69,11 @@ impl Changes {
         Ok(())
     }
 
+    /// The pages that were added.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.sums.iter().map(|(pgno, _)| *pgno)
+    }
+
     /// How many pages were added.
     pub fn len(&self) -> usize {
         self.sums.len()
@@ -104,6 +109,11 @@ impl ChecksumTable {
     /// Size of the database in pages, the lock page included.
     pub fn pages(&self) -> u32 {
         self.sums.len() as u32
+    }
+
+    /// The checksum of each page, from the first on.
+    pub fn sums(&self) -> &[u64] {
+        &self.sums
     }
 
     /// The database's checksum; 0 of an empty one.

@@ -481,6 +481,11 @@ impl Database {
         self.invalid(format!("a transaction's page cannot be: {e}"))
     }
 
+    /// It was further than it is now, which cannot be: what was to take its place was left out for that.
+    pub fn gone_back(&self) -> StoreError {
+        self.invalid("it is not any more where it was when a snapshot of it was left out")
+    }
+
     pub(super) fn busy(&self, what: &'static str) -> StoreError {
         StoreError::Busy { name: self.name.clone(), what }
     }
@@ -528,7 +533,7 @@ pub(super) fn read_full(file: &File, offset: u64, buffer: &mut [u8]) -> io::Resu
 
 /// Allocates blocks without changing the file's size. A file system that cannot is no reason to
 /// refuse.
-fn secure(file: &File, offset: u64, len: u64) -> io::Result<()> {
+pub(super) fn secure(file: &File, offset: u64, len: u64) -> io::Result<()> {
     if len == 0 || file.metadata()?.len() >= offset.saturating_add(len) {
         return Ok(());
     }

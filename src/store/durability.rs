@@ -1,7 +1,6 @@
 //! Checkpoints, and what is durable of a database (Rules 10 to 12).
 
-use std::fs;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,12 +8,14 @@ use std::time::{Duration, Instant};
 use super::database::{Database, JournalMode, Mark, remove_if_there};
 use super::durable;
 use super::error::{StoreError, io_at};
+use super::page_file::PageFile;
 use super::record::Record;
 use super::shm::View;
 use super::snapshot::Source;
 use super::vfs::{self, CheckpointMode, Checkpointed};
+use super::whole::{PageSource, Whole};
 use crate::core::{Checksum, EntryId, Txid};
-use crate::ltx::{Decoder, Encoder, Header, WalSpan, lock_page};
+use crate::ltx::{Encoder, Header, WalSpan, lock_page};
 use crate::sqlite::IndexHeader;
 use crate::sqlite::wal_index::{self, IndexError};
 
@@ -129,8 +130,9 @@ impl Database {
         let pinned = record.pinned;
         let before = std::mem::replace(&mut self.state().record, record);
         if let Some(old) = before.pinned.filter(|old| Some(*old) != pinned) {
-            let path = self.pinned_path(old);
-            remove_if_there(&path).map_err(io_at("removing", &path))?;
+            for path in [self.pinned_path(old), self.pinned_pages_path(old)] {
+                remove_if_there(&path).map_err(io_at("removing", &path))?;
+            }
         }
         Ok(())
     }
@@ -147,6 +149,11 @@ impl Database {
 
     pub(super) fn pinned_path(&self, index: u64) -> PathBuf {
         self.folder().join(format!("pinned-{index}.ltx"))
+    }
+
+    /// As [`Self::pinned_path`], of a whole database that came as a file of pages.
+    pub(super) fn pinned_pages_path(&self, index: u64) -> PathBuf {
+        self.folder().join(format!("pinned-{index}.pages"))
     }
 
     /// Writes the pages of frames that are not in the file yet, up to the mark, as an LTX file.
@@ -206,14 +213,21 @@ impl Database {
         writer.flush().map_err(|e| self.io("writing pinned pages", "pinned", e))
     }
 
-    /// At a start: puts pages that a reader had kept out into the database file.
+    /// At a start: puts pages that a reader had kept out, or a whole database that was on its way, into
+    /// the database file.
     pub(super) fn apply_pinned(&self) -> Result<(), StoreError> {
-        let Some(index) = self.record().pinned else { return Ok(()) };
-        let path = self.pinned_path(index);
-        let file = fs::File::open(&path).map_err(io_at("opening", &path))?;
-        let mut decoder = Decoder::new(BufReader::new(file)).map_err(|e| self.ltx(e))?;
-        self.write_pages(&mut decoder)?;
-        decoder.finish().map_err(|e| self.ltx(e))?;
+        let record = self.record();
+        let Some(index) = record.pinned else { return Ok(()) };
+        let path = self.pinned_pages_path(index);
+        let whole = if path.exists() {
+            let Record { page_size, pages, position, .. } = record;
+            Whole::Pages(PageFile { path, page_size, pages, position })
+        } else {
+            Whole::Ltx(self.pinned_path(index))
+        };
+        let mut pages = self.open_whole(&whole)?;
+        self.write_pages(&mut pages)?;
+        pages.finish().map_err(|e| self.ltx(e))?;
         Ok(())
     }
 }

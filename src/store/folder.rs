@@ -1,7 +1,7 @@
 //! The folder of all databases of this node.
 //!
 //! ```text
-//! dbs/<slot>/database, wal, shm-<generation>, journal, record, pinned-<index>.ltx
+//! dbs/<slot>/database, wal, shm-<generation>, journal, record, pinned-<index>.ltx|pages
 //! aside/<name>-<incarnation>-<seconds since 1970>/   the same, under names that SQLite knows; gave-way
 //! ```
 
@@ -305,12 +305,13 @@ fn recover(id: u64, folder: &Path, generation: u64) -> Result<Option<Database>, 
 /// Pages beside the file that no record came to name.
 fn remove_unnamed(folder: &Path, named: Option<u64>) -> Result<(), StoreError> {
     let listing = |e| io_at("listing", folder)(e);
-    let named = named.map(|index| format!("pinned-{index}.ltx"));
+    let named = named.map(|index| [format!("pinned-{index}.ltx"), format!("pinned-{index}.pages")]);
+    let is_named = |name: &str| named.iter().flatten().any(|named| named == name);
     for entry in fs::read_dir(folder).map_err(listing)? {
         let entry = entry.map_err(listing)?;
         let name = entry.file_name();
         let name = name.to_str().unwrap_or_default();
-        if name.starts_with("pinned-") && Some(name) != named.as_deref() {
+        if name.starts_with("pinned-") && !is_named(name) {
             remove_if_there(&entry.path()).map_err(io_at("removing", &entry.path()))?;
         }
     }

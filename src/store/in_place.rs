@@ -9,6 +9,9 @@ use super::checksums::{Changes, Preview};
 use super::database::{Database, Mark};
 use super::error::StoreError;
 use super::overlay::Overlay;
+use super::page_file::PageFile;
+use super::steady::Steady;
+use super::whole::{PageSource, Whole};
 use crate::core::{EntryId, Incarnation, Position};
 use crate::ltx::{Decoder, Header};
 use crate::sqlite::IndexHeader;
@@ -26,7 +29,7 @@ impl Database {
     /// `Diverged`: it was made on another position, or leads to another checksum here than at its
     /// origin; the file is untouched.
     pub fn apply_in_place(&self, ltx: impl Read, entry: EntryId) -> Result<Position, StoreError> {
-        if self.state().recovering { self.replay(ltx, entry) } else { self.apply(ltx, entry, None) }
+        if self.state().recovering { self.replay(ltx, entry) } else { self.apply(ltx, entry) }
     }
 
     /// Installs a snapshot, whatever the database held; that was set aside before
@@ -37,21 +40,38 @@ impl Database {
         entry: EntryId,
         incarnation: Incarnation,
     ) -> Result<Position, StoreError> {
-        let position =
-            self.install_kept(ltx, entry, |kept| self.apply(kept, entry, Some(incarnation)))?;
+        let whole = self.keep_ltx(ltx, entry)?;
+        self.install_whole_in_place(&whole, entry, incarnation)
+    }
+
+    /// As [`Database::install_in_place`], of a file of pages, which is taken from where it lies.
+    pub fn install_pages_in_place(
+        &self,
+        pages: &PageFile,
+        entry: EntryId,
+        incarnation: Incarnation,
+    ) -> Result<Position, StoreError> {
+        let whole = self.keep_pages(pages, entry)?;
+        self.install_whole_in_place(&whole, entry, incarnation)
+    }
+
+    fn install_whole_in_place(
+        &self,
+        whole: &Whole,
+        entry: EntryId,
+        incarnation: Incarnation,
+    ) -> Result<Position, StoreError> {
+        let position = self.install_whole(whole, entry, |database| {
+            database.put_whole(whole, entry, incarnation)
+        })?;
         self.state().recovering = false;
         Ok(position)
     }
 
-    fn apply(
-        &self,
-        ltx: impl Read,
-        entry: EntryId,
-        whole: Option<Incarnation>,
-    ) -> Result<Position, StoreError> {
+    fn apply(&self, ltx: impl Read, entry: EntryId) -> Result<Position, StoreError> {
         let mut decoder = Decoder::new(ltx).map_err(|e| self.ltx(e))?;
         let header = *decoder.header();
-        self.check_header(&header, whole.is_some())?;
+        self.check_header(&header, false)?;
         self.empty_wal()?;
 
         // Beside the file first: nothing of a transaction that does not fit may be seen.
@@ -82,16 +102,11 @@ impl Database {
             return Err(self.diverged("what a transaction leads to", expected, preview.position));
         }
         self.sync_mark()?;
-        // Before any of its pages is in the file.
-        let _alone = match whole {
-            Some(incarnation) => Some(self.record_whole(&preview, entry, incarnation)?),
-            None => None,
-        };
         overlay.write_down(&self.main).map_err(|e| self.io("writing", "database", e))?;
         // Rule 16: before anyone can take the locks that make it reachable.
         self.tell_end()?;
         self.invalidate(&overlay);
-        self.adopt_in_place(&preview, entry, whole)?;
+        self.adopt_in_place(&preview, entry, None)?;
         Ok(expected)
     }
 
@@ -127,7 +142,7 @@ impl Database {
     }
 
     /// A WAL over a file that is changed in place has to be empty: its frames would show instead.
-    fn empty_wal(&self) -> Result<(), StoreError> {
+    pub(super) fn empty_wal(&self) -> Result<(), StoreError> {
         let view = self.view()?;
         let live = self.live_header(&view)?;
         if live.max_frame == 0 || self.try_restart(&view, &live)? {
@@ -152,13 +167,10 @@ impl Database {
         Ok(position)
     }
 
-    /// Writes an LTX file's pages into the database file, which gets its size, and their checksums
-    /// into the table. The total is that of the bytes, whatever the file says it leads to.
-    pub(super) fn write_pages(
-        &self,
-        decoder: &mut Decoder<impl Read>,
-    ) -> Result<Preview, StoreError> {
-        let header = *decoder.header();
+    /// Writes these pages into the database file, which gets its size, and their checksums
+    /// into the table. The total is that of the bytes, whatever they are said to lead to.
+    pub(super) fn write_pages(&self, source: &mut impl PageSource) -> Result<Preview, StoreError> {
+        let header = source.header();
         let writing = |e| self.io("replaying the log", "database", e);
         if header.page_size != self.page_size() {
             // Nothing of the old content counts: what is not written is zeros.
@@ -166,11 +178,13 @@ impl Database {
         }
         let mut changes = Changes::new(header.page_size, header.commit);
         let mut new_pages = NewPages::new(&header, self.pages());
+        let mut steady = Steady::new(&self.main);
         let mut page = Vec::new();
-        while let Some(pgno) = decoder.next_page(&mut page).map_err(|e| self.ltx(e))? {
+        while let Some(pgno) = source.next_page(&mut page).map_err(|e| self.ltx(e))? {
             self.write_zeros(&header, |pages| pages.before(pgno), &mut new_pages)?;
             changes.page(pgno, &page).map_err(|e| self.change(e))?;
             self.main.write_all_at(&page, offset_of(&header, pgno)).map_err(writing)?;
+            steady.wrote(page.len()).map_err(writing)?;
         }
         self.write_zeros(&header, NewPages::rest, &mut new_pages)?;
         let end = u64::from(header.commit) * u64::from(header.page_size);

@@ -51,7 +51,10 @@ impl Database {
         Ok(Scrubbed { position, pages, rotten })
     }
 
-    fn still_rotten(self: &Arc<Self>, mut suspects: Vec<u32>) -> Result<Vec<u32>, StoreError> {
+    pub(super) fn still_rotten(
+        self: &Arc<Self>,
+        mut suspects: Vec<u32>,
+    ) -> Result<Vec<u32>, StoreError> {
         for _ in 0..5 {
             let mut snapshot = self.snapshot(0, 0)?;
             let mut left = Vec::new();
@@ -83,18 +86,12 @@ impl Database {
     /// # Errors
     /// `Busy`: a checkpoint runs, or a writer is in the way. Others: the disk.
     pub fn mend(self: &Arc<Self>, pgno: u32, bytes: &[u8]) -> Result<bool, StoreError> {
-        if self.journal_mode()? != JournalMode::Wal {
-            // A writer changes the file in place: it is mended by the next start, which fetches it anew.
-            return Ok(false);
-        }
         // Nothing is moved from the WAL into the file meanwhile, so that what is written is never older
-        // than what is there.
-        let (locks, slot) = (self.locks(), new_slot());
-        let range = ByteRange { start: CKPT, end: CKPT };
-        if !locks.lock(slot, LockFile::Shm, range, LockKind::Exclusive) {
-            return Err(self.busy("a checkpoint is running"));
-        }
-        let _place = Place { locks, slot, file: LockFile::Shm, range };
+        // than what is there. With a rollback journal the snapshot's own lock keeps writers out of the file.
+        let _place = match self.journal_mode()? {
+            JournalMode::Wal => Some(self.no_checkpoint()?),
+            JournalMode::Rollback => None,
+        };
         let snapshot = self.snapshot(0, 0)?;
         let size = snapshot.page_size();
         let fits = pgno >= 1
@@ -115,6 +112,15 @@ impl Database {
         Ok(true)
     }
 
+    fn no_checkpoint(&self) -> Result<Place, StoreError> {
+        let (locks, slot) = (self.locks(), new_slot());
+        let range = ByteRange { start: CKPT, end: CKPT };
+        if !locks.lock(slot, LockFile::Shm, range, LockKind::Exclusive) {
+            return Err(self.busy("a checkpoint is running"));
+        }
+        Ok(Place { locks, slot, file: LockFile::Shm, range })
+    }
+
     /// What a page adds up to, as this node has applied the log.
     pub(super) fn expected(&self, pgno: u32) -> Option<Checksum> {
         let state = self.state();
@@ -123,10 +129,6 @@ impl Database {
 }
 
 impl Snapshot {
-    fn page_size(&self) -> u32 {
-        self.source.page_size
-    }
-
     fn into_page(mut self) -> Vec<u8> {
         std::mem::take(&mut self.page)
     }

@@ -125,6 +125,22 @@ impl Database {
         })
     }
 
+    /// As [`Database::snapshot`], with the checksum of every page of it.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn snapshot_with_sums(self: &Arc<Self>) -> Result<(Snapshot, Vec<u64>), StoreError> {
+        for _ in 0..TRIES {
+            let snapshot = self.snapshot(0, 0)?;
+            let state = self.state();
+            // Else a transaction was applied in between.
+            if state.head.position == snapshot.position {
+                return Ok((snapshot, state.table.sums().to_vec()));
+            }
+        }
+        Err(self.busy("transactions follow so fast that no position can be caught"))
+    }
+
     /// A reader's place in the WAL, as `walTryBeginRead` takes it.
     pub(super) fn wal_place(&self) -> Result<Found, StoreError> {
         let locks = self.locks();
@@ -261,6 +277,19 @@ impl Database {
 pub(super) type Found = (Vec<Place>, Source, Position, EntryId, Option<Incarnation>, u32);
 
 impl Snapshot {
+    /// Bytes.
+    pub fn page_size(&self) -> u32 {
+        self.source.page_size
+    }
+
+    /// Reads one page of it.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn page(&self, pgno: u32, page: &mut Vec<u8>) -> Result<(), StoreError> {
+        self.database.read_page(&self.source, pgno, page)
+    }
+
     /// Makes the next bytes. Nothing is left when they stay empty.
     fn fill(&mut self) -> io::Result<()> {
         self.ready.clear();

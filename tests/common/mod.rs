@@ -16,7 +16,7 @@ use litefs_py::commit::{
 };
 use litefs_py::core::{Boot, DatabaseName, EntryId, Incarnation, NodeId, SystemClock};
 use litefs_py::mount::{Mount, MountConfig};
-use litefs_py::raft::{IncomingDatabase, Replica, SnapshotDatabase};
+use litefs_py::raft::{Content, IncomingDatabase, Replica, SnapshotDatabase};
 use litefs_py::store::Store;
 use tokio::sync::watch;
 
@@ -179,7 +179,7 @@ impl Group for LogGroup {
             let found = node.databases.database(&name, incarnation, at_least);
             let found = found.map_err(|error| error.to_string())?;
             let SnapshotDatabase { name, incarnation, index, reader } = found;
-            Ok(IncomingDatabase { name, incarnation, index, reader })
+            Ok(IncomingDatabase { name, incarnation, index, content: Content::Ltx(reader) })
         })
     }
 

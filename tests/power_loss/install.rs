@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use litefs_py::core::ports::NoKernelCache;
 use litefs_py::core::{DatabaseName, EntryId, Incarnation};
-use litefs_py::store::{Database, Store};
+use litefs_py::store::{Database, PageFile, Store};
 
 use crate::cuts::{Effort, Notes, Subject, everywhere};
 use crate::transactions::{Locks, Transaction, history, snapshot};
@@ -17,7 +17,10 @@ use crate::transactions::{Locks, Transaction, history, snapshot};
 #[test]
 fn a_database_that_is_installed_survives_a_cut_at_every_operation() {
     for wal in [true, false] {
-        everywhere("install", &Install::new(wal), Effort::asked(2, 20));
+        for as_pages in [false, true] {
+            let subject = Install { as_pages, ..Install::new(wal) };
+            everywhere("install", &subject, Effort::asked(1, 20));
+        }
     }
 }
 
@@ -33,6 +36,8 @@ enum Note {
 
 struct Install {
     wal: bool,
+    /// It comes as a file of pages, not as LTX.
+    as_pages: bool,
     ours: Vec<Transaction>,
     theirs: Transaction,
 }
@@ -51,7 +56,17 @@ impl Install {
         ];
         let theirs = history(PAGE_SIZE, wal, &common);
         let theirs = snapshot(PAGE_SIZE, theirs.last().unwrap());
-        Self { wal, ours: history(PAGE_SIZE, wal, &common), theirs }
+        Self { wal, as_pages: false, ours: history(PAGE_SIZE, wal, &common), theirs }
+    }
+}
+
+impl Install {
+    /// As it comes: beside the databases' folders.
+    fn pages(&self, folder: &Path) -> PageFile {
+        let path = folder.join("40.1.received");
+        std::fs::write(&path, &self.theirs.image).unwrap();
+        let pages = (self.theirs.image.len() / PAGE_SIZE as usize) as u32;
+        PageFile { path, page_size: PAGE_SIZE, pages, position: self.theirs.position }
     }
 }
 
@@ -84,11 +99,15 @@ impl Subject for Install {
             notes(Note::Durable(number + 1));
         }
         notes(Note::Installing);
-        if self.wal {
-            database.append_snapshot(&self.theirs.ltx[..], INSTALLED, THEIRS).unwrap();
-        } else {
-            database.install_in_place(&self.theirs.ltx[..], INSTALLED, THEIRS).unwrap();
+        match (self.wal, self.as_pages) {
+            (true, false) => database.append_snapshot(&self.theirs.ltx[..], INSTALLED, THEIRS),
+            (false, false) => database.install_in_place(&self.theirs.ltx[..], INSTALLED, THEIRS),
+            (true, true) => database.append_pages(&self.pages(folder), INSTALLED, THEIRS),
+            (false, true) => {
+                database.install_pages_in_place(&self.pages(folder), INSTALLED, THEIRS)
+            }
         }
+        .unwrap();
         database.make_durable(INSTALLED, 0).unwrap();
         notes(Note::Installed);
     }

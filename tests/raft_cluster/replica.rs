@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use litefs_py::cluster::{Command, Effect, Payload, State};
 use litefs_py::core::{DatabaseName, EntryId, Incarnation};
-use litefs_py::raft::{Applied, IncomingDatabase, Replica, SnapshotDatabase, StagedFiles};
+use litefs_py::raft::{Applied, Content, IncomingDatabase, Replica, SnapshotDatabase, StagedFiles};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
@@ -89,13 +89,14 @@ impl Replica for TestReplica {
     ) -> io::Result<SnapshotDatabase> {
         let inner = self.inner.lock().unwrap();
         let found = inner.databases.get(name);
-        let found =
-            found.filter(|found| found.incarnation == incarnation && found.index >= at_least);
+        // It shows all that it was told, whatever of it changed this database.
+        let told = inner.applied.last().map_or(inner.durable_to.index, |last| last.entry.index);
+        let found = found.filter(|found| found.incarnation == incarnation && told >= at_least);
         let found = found.ok_or_else(|| io::Error::other("not here"))?;
         Ok(SnapshotDatabase {
             name: name.clone(),
             incarnation,
-            index: found.index,
+            index: found.index.max(at_least),
             reader: Box::new(io::Cursor::new(found.bytes.clone())),
         })
     }
@@ -121,10 +122,10 @@ impl Replica for TestReplica {
     ) -> io::Result<()> {
         let mut all = BTreeMap::new();
         for database in databases {
-            let mut database = database?;
+            let IncomingDatabase { name, incarnation, index, content } = database?;
+            let Content::Ltx(mut reader) = content else { panic!("none was offered by pages") };
             let mut bytes = Vec::new();
-            database.reader.read_to_end(&mut bytes)?;
-            let IncomingDatabase { name, incarnation, index, .. } = database;
+            reader.read_to_end(&mut bytes)?;
             all.insert(name, Database { incarnation, index, bytes });
         }
         assert!(state.databases().map(|(name, _)| name).eq(all.keys()));

@@ -28,8 +28,9 @@ const ROOMS: [(&str, &[&str]); 15] = [
 ];
 
 /// Arrows beside the table, each with its reason. One that nobody uses any more is an error.
-const BESIDES: [(&str, &str, &str); 4] = [
+const BESIDES: [(&str, &str, &str); 5] = [
     ("commit", "sqlite", "lock bytes and frame offsets go by the names of the format"),
+    ("raft", "ltx", "a database goes page by page, each with its checksum, packed as in LTX"),
     ("commit", "ltx", "it encodes the transaction that it proposes"),
     (
         "cli",

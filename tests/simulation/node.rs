@@ -15,12 +15,12 @@ use litefs_py::commit::peers::{Group, Leadership, SharedGroup};
 use litefs_py::commit::{
     AllDatabases, Arbiter, Database, Fetching, Holder, METHOD, Service, Settings, Shared,
 };
-use litefs_py::core::{Boot, DatabaseName, EntryId, Incarnation, NodeId, SystemClock};
+use litefs_py::core::{Boot, DatabaseName, EntryId, Incarnation, NodeId, Position, SystemClock};
 use litefs_py::mesh::{Purpose, RpcHandler};
 use litefs_py::raft::links::{Links, Stream};
 use litefs_py::raft::{
-    Applied, Compaction, IncomingDatabase, LogConfig, Member, RaftConfig, RaftHandlers, RaftNode,
-    Replica, SnapshotDatabase, StagedFiles, StagedFolder, StagedName,
+    Applied, Compaction, IncomingDatabase, LogConfig, Member, Offered, Pages, RaftConfig,
+    RaftHandlers, RaftNode, Replica, SnapshotDatabase, StagedFiles, StagedFolder, StagedName,
 };
 use litefs_py::store::Store;
 use tokio::runtime::{Builder, Handle};
@@ -245,6 +245,27 @@ impl Replica for Observed {
         at_least: u64,
     ) -> io::Result<SnapshotDatabase> {
         self.databases.database(name, incarnation, at_least)
+    }
+
+    fn offer(
+        &self,
+        name: &DatabaseName,
+        incarnation: Incarnation,
+        at_least: u64,
+    ) -> io::Result<Option<Offered>> {
+        self.databases.offer(name, incarnation, at_least)
+    }
+
+    fn pages_here(&self, name: &DatabaseName) -> Option<Box<dyn Pages>> {
+        self.databases.pages_here(name)
+    }
+
+    fn is_at(&self, name: &DatabaseName, incarnation: Incarnation, position: Position) -> bool {
+        self.databases.is_at(name, incarnation, position)
+    }
+
+    fn sends_snapshot(&self) {
+        self.databases.sends_snapshot();
     }
 
     fn install_snapshot(

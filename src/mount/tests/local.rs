@@ -258,6 +258,10 @@ impl DatabaseFiles for LocalFiles {
         self.locks.lock().unwrap().retain(|h| h.owner != owner || h.file != file);
     }
 
+    fn read_mended(&self, offset: u64, len: u32, reply: Reply<Vec<u8>>) {
+        reply(self.read(FileKind::Database, Handle(0), offset, len));
+    }
+
     fn read(&self, kind: FileKind, _: Handle, offset: u64, len: u32) -> Result<Vec<u8>, Errno> {
         self.counts.reads.fetch_add(1, Ordering::Relaxed);
         let file = self.file(kind)?;
