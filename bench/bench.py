@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "cluster"))
 
 from common import Bench, Skipped  # noqa: E402
+from counts import counts  # noqa: E402
 from devcluster import Hung  # noqa: E402
 from five import five  # noqa: E402
 from large import joining, large, twenty  # noqa: E402
@@ -36,8 +37,8 @@ from table import markdown  # noqa: E402
 PARTS = {
     part.__name__: part
     for part in (
-        resources, writes, reads, bulk, parallel, fifty, lag, amplification, switchover, failover,
-        five, large, joining, twenty,
+        resources, writes, reads, bulk, parallel, fifty, lag, counts, switchover, failover,
+        amplification, five, large, joining, twenty,
     )
 }  # fmt: skip
 

@@ -75,6 +75,18 @@ def reads(database, seconds, within_one):
     return done / (time.perf_counter() - start)
 
 
+def keyed(database, seconds):
+    """How many rows were read by key in that time, each its own transaction."""
+    connection = connect(database)
+    done = 0
+    end = time.perf_counter() + float(seconds)
+    while time.perf_counter() < end:
+        key = random.randrange(1, ROWS)
+        connection.execute("SELECT x FROM big WHERE id = ?", (key,)).fetchone()
+        done += 1
+    return done
+
+
 def bulk(database):
     """Seconds for a transaction of 100,000 rows."""
     connection = connect(database)
