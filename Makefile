@@ -4,7 +4,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help build dist fmt lint test torture bench demo setup
 
-# Which part of `make torture` (scripts/torture.py lists them); empty: all that has not passed yet.
+# Which part of `make torture` (scripts/torture.py lists them); empty: all that has not passed yet. Which
+# parts of `make bench` (bench/bench.py lists them), and its options: PART='writes reads --quick'.
 PART ?=
 
 help: ## this list
@@ -38,10 +39,10 @@ torture: ## what takes longer, in parts of at most 40 minutes; PART=nemesis-3 fo
 	@scripts/setup.sh system rust python
 	@python3 scripts/torture.py $(PART)
 
-bench: ## measures beside plain SQLite, into bench/results
+bench: ## measures beside plain SQLite, into bench/results; half an hour, 40 GB; PART='writes --quick'
 	@scripts/setup.sh system rust
 	cargo build --locked --release
-	python3 bench/bench.py
+	python3 bench/bench.py $(PART)
 
 demo: ## three nodes, real data, a leader killed; cleans up after itself
 	@scripts/setup.sh system rust

@@ -3,6 +3,7 @@
 Prints a JSON value. Stock sqlite3, one statement a call, as an application does it.
 """
 
+import http.client
 import json
 import random
 import sqlite3
@@ -29,6 +30,35 @@ def writes(database, seconds, synchronous):
     return done / (time.perf_counter() - start)
 
 
+def together(database, seconds, wait):
+    """The same, begun after so many seconds, when all clients have started: transactions a second,
+    the longest of them, and how many failed."""
+    began = time.perf_counter()
+    connection = connect(database)
+    text, done, failed, longest = "x" * 100, 0, 0, 0.0
+    time.sleep(max(0, began + float(wait) - time.perf_counter()))
+    end = (start := time.perf_counter()) + float(seconds)
+    while (moment := time.perf_counter()) < end:
+        try:
+            connection.execute("INSERT INTO t(x) VALUES (?)", (text,))
+            done += 1
+        except sqlite3.Error:
+            failed += 1
+        longest = max(longest, time.perf_counter() - moment)
+    return {"rate": done / (time.perf_counter() - start), "longest": longest, "failed": failed}
+
+
+def transactions(database, seconds):
+    """How many small transactions were made in that time."""
+    connection = connect(database)
+    text, done = "x" * 100, 0
+    end = time.perf_counter() + float(seconds)
+    while time.perf_counter() < end:
+        connection.execute("INSERT INTO t(x) VALUES (?)", (text,))
+        done += 1
+    return done
+
+
 def reads(database, seconds, within_one):
     """Rows read by key a second; each its own transaction, or all within one."""
     connection = connect(database)
@@ -43,6 +73,18 @@ def reads(database, seconds, within_one):
             connection.execute("SELECT x FROM big WHERE id = ?", (key,)).fetchone()
         done += len(keys)
     return done / (time.perf_counter() - start)
+
+
+def keyed(database, seconds):
+    """How many rows were read by key in that time, each its own transaction."""
+    connection = connect(database)
+    done = 0
+    end = time.perf_counter() + float(seconds)
+    while time.perf_counter() < end:
+        key = random.randrange(1, ROWS)
+        connection.execute("SELECT x FROM big WHERE id = ?", (key,)).fetchone()
+        done += 1
+    return done
 
 
 def bulk(database):
@@ -71,6 +113,42 @@ def lag(leader, follower, count):
         found.append(time.perf_counter() - start)
         time.sleep(0.01)
     return found
+
+
+def linearizable(database, api, count):
+    """Seconds for a barrier and a read by key after it, each."""
+    connection = connect(database)
+    server = http.client.HTTPConnection(api.split("//")[1], timeout=10)
+    found = []
+    for _ in range(int(count)):
+        start = time.perf_counter()
+        server.request("POST", "/barrier")
+        answer = server.getresponse()
+        answer.read()
+        connection.execute(
+            "SELECT x FROM big WHERE id = ?", (random.randrange(1, ROWS),)
+        ).fetchone()
+        found.append(time.perf_counter() - start)
+        if answer.status != 200:
+            raise SystemExit(f"the barrier answered {answer.status}")
+    return found
+
+
+def fill(database, size, at_once, how="safe"):
+    """Rows of a page each, of bytes that nothing compresses, until the database has this size."""
+    connection = connect(database)
+    if how == "unsafe":
+        connection.execute("PRAGMA journal_mode = off")
+        connection.execute("PRAGMA synchronous = off")
+    connection.execute("CREATE TABLE blobs(id INTEGER PRIMARY KEY, x BLOB)")
+    left, rows = int(float(size) / 4096), int(float(at_once) / 4096)
+    while left > 0:
+        connection.execute(
+            "INSERT INTO blobs(x) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
+            " WHERE i < ?) SELECT randomblob(3900) FROM n",
+            (min(rows, left),),
+        )
+        left -= rows
 
 
 def prepare(database):

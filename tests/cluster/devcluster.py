@@ -76,6 +76,10 @@ def run(*command, deadline=LONG, check=True, **options):
     except subprocess.TimeoutExpired:
         process.kill()
         raise Hung(f"{command} gave no answer in {deadline} s") from None
+    except BaseException:
+        # Whoever is ended while it waits leaves nobody behind who holds the mount.
+        process.kill()
+        raise
     if check and process.returncode:
         raise AssertionError(f"{command} ended with {process.returncode}: {out}{err}")
     return subprocess.CompletedProcess(command, process.returncode, out, err)

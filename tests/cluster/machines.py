@@ -151,13 +151,15 @@ class Machine(Node):
 @contextmanager
 def taken_down(made):
     """Whatever machines the list has at the end: stopped in order, and cleared if that fails."""
-    yield made
     try:
-        for one in reversed(made):
-            one.stop()
+        yield made
     finally:
-        for one in made:
-            one.clear()
+        try:
+            for one in reversed(made):
+                one.stop()
+        finally:
+            for one in made:
+                one.clear()
 
 
 def token(machine, *options):
