@@ -107,11 +107,9 @@ class Cluster:
             self.resume(node)
             node.client.close()
             node.mount.client.close()
-        if self._dev is not None:
-            dev, self._dev = self._dev, None
-            code = stop(dev, 60)
-            if code:
-                raise LitefsError(f"litefs-py dev ended with {code}: {self.output()}")
+        code = self._end_dev()
+        if code:
+            raise LitefsError(f"litefs-py dev ended with {code}: {self.output()}")
 
     def output(self) -> str:
         """The last of what `litefs-py dev` said."""
@@ -188,6 +186,7 @@ class Cluster:
         """Everybody runs, there is a leader, all are ready."""
         for node in self.nodes:
             self.resume(node)
+        for node in self.nodes:
             if not node.is_alive():
                 self.restart(node, timeout)
         wait_for(lambda: all(n.check("readiness") for n in self.nodes), timeout, "all nodes ready")
@@ -220,6 +219,10 @@ class Cluster:
         with self._log.open("ab") as output:
             self._dev = spawn([str(part) for part in command], output)
 
+    def _end_dev(self) -> int:
+        dev, self._dev = self._dev, None
+        return 0 if dev is None else stop(dev, 60)
+
     def _is_ready(self) -> bool:
         if self._dev is None or self._dev.poll() is not None:
             raise LitefsError(f"litefs-py dev ended: {self.output()}")
@@ -236,10 +239,10 @@ class Cluster:
         made = self.folder / "dev.json"
         if not made.exists():
             self._spawn()
-            wait_for(lambda: made.exists() or not self._is_ready(), self.timeout, "dev.json")
-            self.stop()
+            wait_for(lambda: self._is_ready() or made.exists(), self.timeout, "dev.json")
+            self._end_dev()
         for path in self.folder.glob("n*/config.yml"):
-            config = files.load(path).model_dump(exclude_unset=True)
+            config = files.load(path).model_dump(exclude_defaults=True)
             for section, values in settings.items():
                 if isinstance(values, Mapping):
                     config[section] = {**config.get(section, {}), **values}

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from litefs_py.adapters.http.client import DEFAULT_ENDPOINT
 from litefs_py.adapters.mount import Mount
+from litefs_py.domain.errors import LitefsError
 from litefs_py.domain.position import Token
 from litefs_py.domain.sqlite_codes import Code, code_of, is_read
 from litefs_py.usecases import writes
@@ -29,6 +30,9 @@ Parameters = Sequence[Any] | Mapping[str, Any]
 
 # A failover takes less than a second by the defaults; this leaves room for other writers.
 BUSY_TIMEOUT = 5.0
+
+# How long a connection that is opened anew waits, to show what it had shown before.
+_CATCH_UP = 2.0
 
 # Connections that a parent opened. To close one in a child could remove files that the parent uses, so they are
 # kept until the child ends.
@@ -187,8 +191,16 @@ class Connection:
         if idle and self.mount.enabled and self.mount.stale(self._device):
             self._drop()
         if self._raw is None:
+            before = self._device
             self._raw = self._open()
+            if before and before != self._device:
+                self._catch_up()
         return self._raw
+
+    def _catch_up(self) -> None:
+        """A daemon that has just started may show less than it did before. Without a majority it has to do."""
+        with suppress(LitefsError):
+            self.mount.barrier(_CATCH_UP)
 
     def _open(self) -> sqlite3.Connection:
         busy_timeout, synchronous, check_same_thread = self._options

@@ -23,6 +23,8 @@ from litefs_py.usecases.waiting import wait_plan
 DEFAULT_MOUNT = "/litefs"
 # An error is explained within this time; the statement has waited already.
 _EXPLAINED_IN = 1.5
+# Seconds in which a dead daemon is not noticed before a statement is sent to it.
+_ASKED_EVERY = 0.01
 
 
 class Mount:
@@ -39,6 +41,7 @@ class Mount:
     ) -> None:
         self.path = Path(path)
         self.enabled = enabled
+        self._asked = 0.0
         self.client = Client(api, timeout=_EXPLAINED_IN, token=token, token_file=token_file)
 
     def __repr__(self) -> str:
@@ -128,10 +131,18 @@ class Mount:
             return None
 
     def stale(self, device: int) -> bool:
-        """Whether a connection of that device is of a mount that is gone."""
+        """Whether a connection of that device is of a mount that is gone.
+
+        The kernel keeps what a folder is for a while, also when its daemon is dead; the size of the file system
+        it has to ask for. That takes a way to the daemon, so it is done now and then.
+        """
         try:
+            now = time.monotonic()
+            if now - self._asked > _ASKED_EVERY:
+                os.statvfs(self.path)
+                self._asked = now
             return self.device() != device
-        except NodeDown:
+        except (NodeDown, OSError):
             return True
 
     def explain(

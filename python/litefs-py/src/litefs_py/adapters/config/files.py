@@ -43,8 +43,8 @@ def load(path: str | Path = DEFAULT_FILE) -> Config:
 
 
 def render(config: Config) -> str:
-    """The file's text: what was set, without the defaults."""
-    return yaml.safe_dump(config.model_dump(exclude_unset=True), sort_keys=False)
+    """The file's text: what differs from the defaults."""
+    return yaml.safe_dump(config.model_dump(exclude_defaults=True), sort_keys=False)
 
 
 def save(config: Config, path: str | Path) -> None:

@@ -137,6 +137,8 @@ class AsyncClient:
 
     async def _send(self, call: Call[Any], turn: Any) -> Answer | Unreached:
         endpoint = self._endpoints[turn.endpoint]
+        if refused := wire.nobody_there(endpoint):
+            return refused
         request = wire.request(call, endpoint, self._token, turn)
         try:
             response = await self._transport(turn.endpoint).handle_async_request(request)

@@ -134,6 +134,8 @@ class Client:
 
     def _send(self, call: Call[Any], turn: Any) -> Answer | Unreached:
         endpoint = self._endpoints[turn.endpoint]
+        if refused := wire.nobody_there(endpoint):
+            return refused
         request = wire.request(call, endpoint, self._token, turn)
         try:
             response = self._transport(turn.endpoint).handle_request(request)

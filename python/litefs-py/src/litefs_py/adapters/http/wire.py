@@ -6,6 +6,7 @@ An endpoint is `http://host:port`, `https://…`, or `unix:/run/litefs-py/api.so
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,19 @@ def request(call: Call[object], endpoint: Endpoint, token: str | None, turn: Try
     return httpx.Request(
         call.method, url, headers=headers, content=content, extensions={"timeout": limits}
     )
+
+
+def nobody_there(endpoint: Endpoint) -> Unreached | None:
+    """Whether a Unix socket refuses. httpx would find out as well, but leaves its own socket to be collected."""
+    if endpoint.socket is None:
+        return None
+    try:
+        with socket.socket(socket.AF_UNIX) as knocking:
+            knocking.settimeout(_CONNECT)
+            knocking.connect(endpoint.socket)
+    except OSError as error:
+        return Unreached(f"{endpoint}: {error}", sent=False)
+    return None
 
 
 def answer(response: httpx.Response, body: bytes) -> Answer:
