@@ -57,7 +57,8 @@ def database_names() -> dict[str, str]:
 def keys() -> list[bytes]:
     """What cookies are signed with, and what else they may have been signed with."""
     fallbacks = getattr(settings, "SECRET_KEY_FALLBACKS", [])
-    return [str(key).encode() for key in [settings.SECRET_KEY, *fallbacks]]
+    first = litefs().secret or settings.SECRET_KEY
+    return [str(key).encode() for key in [first, *fallbacks]]
 
 
 def _changed(*, setting: str, **_: Any) -> None:

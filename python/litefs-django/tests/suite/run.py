@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import unittest
 from pathlib import Path
 
 import django
@@ -30,7 +29,7 @@ PART = (
     "backends transactions transaction_hooks basic bulk_create schema migrations multiple_database db_utils "
     "select_for_update queries expressions"
 )
-SETTINGS = '''
+SETTINGS = """
 DATABASES = {{
     alias: {{
         "ENGINE": "litefs_django.db.backends.litefs",
@@ -49,7 +48,7 @@ import sys
 sys.path.insert(0, {here!r})
 import skipped
 skipped.apply()
-'''
+"""
 
 
 def tests() -> Path:
@@ -81,13 +80,12 @@ def main() -> int:
         print(f"SKIPPED django suite: {reason}\n0 passed, 0 failed, 1 skipped")
         return 0
     labels = [] if options.all else options.labels or PART.split()
-    with tempfile.TemporaryDirectory() as folder:
-        with Cluster(Path(folder) / "cluster", 3) as cluster:
-            # A follower: every lock and every commit goes the long way.
-            node = cluster.followers()[0]
-            settings = SETTINGS.format(mount=str(node.mount.path), api=node.socket, here=str(HERE))
-            (Path(folder) / "suite_settings.py").write_text(settings)
-            code, output = run(labels, options.parallel, Path(folder))
+    with tempfile.TemporaryDirectory() as name, Cluster(Path(name) / "cluster", 3) as cluster:
+        # A follower: every lock and every commit goes the long way.
+        node = cluster.followers()[0]
+        settings = SETTINGS.format(mount=str(node.mount.path), api=node.socket, here=str(HERE))
+        (Path(name) / "suite_settings.py").write_text(settings)
+        code, output = run(labels, options.parallel, Path(name))
     return report(code, output)
 
 
@@ -128,5 +126,4 @@ def report(code: int, output: str) -> int:
 
 
 if __name__ == "__main__":
-    assert unittest
     sys.exit(main())

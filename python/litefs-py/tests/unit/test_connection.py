@@ -130,6 +130,9 @@ def test_who_watches_is_told_what_was_written(connection):
     assert thread_saw == [{"app.db"}]
     connection.execute("INSERT INTO t VALUES (2)")
     assert names == {"app.db"}
+    with writes.watching() as names:
+        connection.execute("INSERT INTO t VALUES (3) RETURNING a").fetchone()
+        assert names == {"app.db"}
 
 
 def test_nothing_is_made_beneath_a_mount_that_is_not_there(tmp_path):

@@ -16,7 +16,7 @@ def test_what_is_signed_is_read_and_stays_short(token):
     value = cookie.sign(token, KEY, NOW)
     assert len(value) <= cookie.LONGEST
     assert set(value) <= set(
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.=&-_%~"
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:&-_%~"
     )
     if value:
         kept = cookie.read(value, [OTHER, KEY], NOW)
@@ -43,7 +43,7 @@ def test_anything_else_is_no_token(text):
 
 
 def test_signed_but_of_another_shape_is_no_token():
-    for text in ("1.x.a=1", "1.5.a", "2.1800000000.a=1", "1.1800000000.a=zz", "1.1800000000"):
+    for text in ("1.x.a:1", "1.5.a", "2.1800000000.a:1", "1.1800000000.a:zz", "1.1800000000"):
         value = f"{text}.{cookie._signature(text, KEY)}"
         assert cookie.read(value, [KEY], NOW) is None, text
 

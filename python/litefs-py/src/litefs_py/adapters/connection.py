@@ -21,7 +21,7 @@ from litefs_py.adapters.http.client import DEFAULT_ENDPOINT
 from litefs_py.adapters.mount import Mount
 from litefs_py.domain.errors import LitefsError
 from litefs_py.domain.position import Token
-from litefs_py.domain.sqlite_codes import Code, code_of, is_read
+from litefs_py.domain.sqlite_codes import Code, changes_rows, code_of, first_word, is_read
 from litefs_py.usecases import writes
 from litefs_py.usecases.transactions import run_in_transaction
 
@@ -275,6 +275,8 @@ class Cursor:
         self._raw = raw.cursor()
         with self.connection._explained(_commits(statement, raw.in_transaction)):
             work(self._raw)
+        if changes_rows(statement):
+            writes.wrote(self.connection.name)
         return self
 
     def fetchone(self) -> Any:
@@ -320,14 +322,9 @@ class Cursor:
             self._raw = None
 
 
-_WRITES = {"INSERT", "UPDATE", "DELETE", "REPLACE"}
-
-
 def _commits(statement: str, in_transaction: bool) -> bool:
     """Whether this statement ends with a COMMIT: said, or because there is no transaction around it."""
-    first = statement.lstrip().split(None, 1)[:1]
-    word = first[0].upper().rstrip(";") if first else ""
     if in_transaction:
-        return word in ("COMMIT", "END")
-    # A transaction is begun before these.
-    return word not in _WRITES and not is_read(statement)
+        return first_word(statement) in ("COMMIT", "END")
+    # A transaction is begun before what changes rows.
+    return not changes_rows(statement) and not is_read(statement)

@@ -42,7 +42,8 @@ class Mount:
         self.path = Path(path)
         self.enabled = enabled
         self._asked = 0.0
-        self.client = Client(api, timeout=_EXPLAINED_IN, token=token, token_file=token_file)
+        self.api = [api] if isinstance(api, str) else list(api)
+        self.client = Client(self.api, timeout=_EXPLAINED_IN, token=token, token_file=token_file)
 
     def __repr__(self) -> str:
         return f"Mount({str(self.path)!r})"
@@ -61,6 +62,10 @@ class Mount:
     def require(self) -> int:
         """The device, if something is mounted. Else SQLite would make a database beneath the mount."""
         device = self.device()
+        try:
+            os.statvfs(self.path)
+        except OSError as error:
+            raise NodeDown(f"{self.path}: {error.strerror}") from error
         if self.enabled and os.stat(self.path.parent).st_dev == device:
             raise NodeDown(f"{self.path}: nothing is mounted; is the node running?")
         return device

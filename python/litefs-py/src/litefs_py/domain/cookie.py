@@ -1,6 +1,6 @@
 """A token as a cookie: signed, short-lived, bounded. What is not ours, too old or too long is no token.
 
-`1.<made, seconds since 1970>.<database>=<transaction, hex>&….<signature>`. The signature keeps users from
+`1.<made, seconds since 1970>.<database>:<transaction, hex>&….<signature>`. The signature keeps users from
 making a node wait for transactions that will never be; the age and the bounds keep a stale cookie cheap.
 """
 
@@ -27,7 +27,7 @@ def sign(token: Token, key: bytes, now: float) -> str:
     """The cookie's value; empty when it would hold nothing."""
     parts: list[str] = []
     for name, txid in sorted(token.items()):
-        part = f"{quote(name, safe='').replace('.', '%2E')}={txid:x}"
+        part = f"{quote(name, safe='').replace('.', '%2E')}:{txid:x}"
         if len(parts) < MOST_DATABASES and len("&".join([*parts, part])) <= LONGEST - 64:
             parts.append(part)
     if not parts:
@@ -48,7 +48,7 @@ def read(value: str, keys: list[bytes], now: float) -> Token | None:
         return None
     try:
         made = int(fields[1])
-        pairs = [part.split("=") for part in fields[2].split("&")]
+        pairs = [part.split(":") for part in fields[2].split("&")]
         token = Token({unquote(name): int(txid, 16) for name, txid in pairs})
     except ValueError:
         return None

@@ -42,10 +42,24 @@ def code_of(error: BaseException) -> Code | None:
         return None
 
 
+def first_word(statement: str) -> str:
+    """The statement's first word, in capitals."""
+    words = statement.lstrip().split(None, 1)
+    return words[0].upper().rstrip(";") if words else ""
+
+
 def is_read(statement: str) -> bool:
     """Whether a statement outside a transaction commits nothing."""
-    words = statement.lstrip().split(None, 1)
-    return bool(words) and words[0].upper().rstrip(";") in _READS
+    return first_word(statement) in _READS
+
+
+def changes_rows(statement: str) -> bool:
+    """Whether it is one of those before which `sqlite3` begins a transaction.
+
+    The count of changes does not tell in time: with RETURNING it goes up when the last row was fetched.
+    """
+    return first_word(statement) in _WRITES
 
 
 _READS = {"SELECT", "PRAGMA", "EXPLAIN", "BEGIN", "SAVEPOINT", "ROLLBACK", "VALUES"}
+_WRITES = {"INSERT", "UPDATE", "DELETE", "REPLACE"}

@@ -48,14 +48,6 @@ class Command(migrate.Command):
         mount = conf.mount()
         connection = connect(mount.file(LOCK_DATABASE), mount=mount, busy_timeout=1.0)
         try:
-            connection.run_in_transaction(
-                lambda c: c.execute("CREATE TABLE IF NOT EXISTS held(by)"), timeout=timeout
-            )
-        except sqlite3.OperationalError as error:
-            if code_of(error) is not Code.BUSY:
-                connection.close()
-                raise
-        try:
             self._wait(connection, timeout, verbosity)
             # What the one before did is committed; it has to be seen here before anything is looked up.
             mount.barrier(30)
@@ -68,6 +60,9 @@ class Command(migrate.Command):
         end, told = time.monotonic() + timeout, False
         while True:
             try:
+                # A database is there for other nodes when something was committed to it.
+                if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+                    connection.execute("CREATE TABLE IF NOT EXISTS held(by)")
                 connection.begin()
                 return
             except sqlite3.OperationalError as error:

@@ -71,6 +71,12 @@ class AppSettings(BaseModel):
         description="Seconds that a request waits for the position of its cookie. Past it, it is served all "
         "the same, and a warning is logged.",
     )
+    secret: str | None = Field(
+        default=None,
+        repr=False,
+        description="What the cookie is signed with: the same on every node, and known to nobody else. Django "
+        "has `SECRET_KEY` for it, and `SECRET_KEY_FALLBACKS`.",
+    )
     cookie_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = Field(
         default="litefs_position", description="The cookie's name."
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
         device = 0 if name is None else conf.mount().require()
         if name is None and not conf.litefs().enabled:
             conf.litefs().folder.mkdir(parents=True, exist_ok=True)
-        raw = super().get_new_connection(conn_params)
+        began = time.time()
+        raw = None
         try:
+            raw = super().get_new_connection(conn_params)
             raw.opened(name or str(self.settings_dict["NAME"]), device)
             if not self.is_in_memory_db():
                 isolation, raw.isolation_level = raw.isolation_level, None
@@ -96,8 +99,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
             if self._device_before not in (0, device):
                 with suppress(LitefsError):
                     conf.mount().barrier(_CATCH_UP)
-        except BaseException:
-            raw.close()
+        except BaseException as error:
+            if raw is not None:
+                raw.close()
+            if name is not None and isinstance(error, sqlite3.Error):
+                better = conf.mount().explain(error, name, device, began, False)
+                if better is not None:
+                    raise better from error
             raise
         self._device_before = device
         return raw
@@ -121,8 +129,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
         raw = self.connection
         if raw is not None and raw.process != os.getpid():
             _inherited.append(raw)
-            return None
-        return super()._close()
+        elif raw is not None:
+            # Of a mount that is gone it may fail, and is closed all the same.
+            with suppress(sqlite3.Error):
+                raw.close()
 
     # Statements
 

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from django.db.backends.sqlite3.base import SQLiteCursorWrapper
-from litefs_py.domain.sqlite_codes import is_read
+from litefs_py.domain.sqlite_codes import changes_rows, is_read
 from litefs_py.usecases import writes
 
 
@@ -35,10 +35,10 @@ class Connection(sqlite3.Connection):
         """COMMIT is about to run."""
         self.began, self.committing = time.time(), True
 
-    def after(self) -> None:
+    def after(self, statement: str) -> None:
         """A statement has run: who watches is told of a write."""
         changes = self.total_changes
-        if changes != self._changes:
+        if changes != self._changes or changes_rows(statement):
             self._changes = changes
             writes.wrote(self.name)
 
@@ -52,12 +52,12 @@ class Cursor(SQLiteCursorWrapper):
         """As Django's."""
         self.connection.before(query)
         result = super().execute(query, params)
-        self.connection.after()
+        self.connection.after(query)
         return result
 
     def executemany(self, query: str, param_list: Any) -> Any:
         """As Django's."""
         self.connection.before(query)
         result = super().executemany(query, param_list)
-        self.connection.after()
+        self.connection.after(query)
         return result
