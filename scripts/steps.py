@@ -30,6 +30,9 @@ CARGO_DENY = ROOT / "target" / "tools" / "bin" / "cargo-deny"
 # A step that says nothing for so many seconds is reported as running still.
 HEARTBEAT = 30.0
 
+# Django's own tests on a mount: the part about databases; with --all, the whole.
+DJANGO_SUITE = "litefs-django/tests/suite/run.py"
+
 PYTHON_FOLDERS = ["tests", "demo", "bench", "scripts"]
 
 
@@ -109,6 +112,8 @@ def count_closing_line(log: Path, good: bool) -> Counts:
         r"^(\d+) passed, (\d+) failed, (\d+) skipped$", log.read_text(), re.MULTILINE
     )
     counts = Counts(*map(int, closing[-1])) if closing else Counts()
+    reasons = re.findall(r"^SKIPPED (.+)$", log.read_text(), re.MULTILINE)
+    counts.reasons += reasons
     if not good and counts.failed == 0:
         counts.failed = 1
     return counts
@@ -190,6 +195,13 @@ def python_step(name: str, *options: str) -> Step:
     return Step(name, [command], count_pytest, program, folder=PYTHON)
 
 
+def python_script(name: str, *command: str) -> Step:
+    """One of python/ that ends with its counts."""
+    program = {"LITEFS_PY": str(ROOT / "target" / "debug" / "litefs-py")}
+    command = (str(PYTHON_TOOLS / "python"), *command)
+    return Step(name, [list(command)], count_closing_line, program, folder=PYTHON)
+
+
 def model_step(name: str, *options: str) -> Step:
     """The model is a package of its own, with a lock file of its own."""
     command = ["cargo", "test", "--locked", "--manifest-path", "tests/model/Cargo.toml"]
@@ -207,8 +219,9 @@ def test_steps() -> list[Step]:
         pytest_step("programs", "tests/sqlite_programs"),
         pytest_step("security", "tests/security"),
         pytest_step("mutants", "tests/mutants"),
-        python_step("python-unit"),
+        python_script("python units", "tools/versions.py"),
         python_step("python", "-m", "integration"),
+        python_script("django", DJANGO_SUITE),
     ]
 
 
@@ -227,7 +240,11 @@ def run(step: Step, log: Path) -> bool:
             output.flush()
             try:
                 process = subprocess.Popen(
-                    command, cwd=step.folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+                    command,
+                    cwd=step.folder,
+                    env=environment,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
                 )
             except OSError as error:
                 output.write(f"cannot run {command[0]}: {error}\n".encode())
