@@ -23,20 +23,21 @@ dist: ## the program as it is shipped, small: target/dist/litefs-py; some minute
 	cargo build --locked --profile dist
 
 fmt: ## formats all code
-	@scripts/setup.sh rust python
+	@scripts/setup.sh rust python uv
 	cargo fmt
 	.venv/bin/ruff format $(wildcard tests demo bench scripts)
+	cd python && .venv/bin/ruff format
 
 lint: ## formatting, clippy, dependencies, Python and shell; changes nothing
-	@scripts/setup.sh system rust python deny
+	@scripts/setup.sh system rust python uv deny
 	@python3 scripts/steps.py lint
 
 test: ## lint, and all tests but the long ones; ends with one table
-	@scripts/setup.sh system rust python deny go
+	@scripts/setup.sh system rust python uv deny go
 	@python3 scripts/steps.py test
 
 torture: ## what takes longer, in parts of at most 40 minutes; PART=nemesis-3 for one; goes on where it was
-	@scripts/setup.sh system rust python
+	@scripts/setup.sh system rust python uv
 	@python3 scripts/torture.py $(PART)
 
 bench: ## measures beside plain SQLite, into bench/results; half an hour, 40 GB; PART='writes --quick'

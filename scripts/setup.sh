@@ -6,6 +6,7 @@
 #     system  what the daemon and its tests use: FUSE, SQLite, Python, nft, a C compiler
 #     rust    the toolchain of rust-toolchain.toml with rustfmt and clippy
 #     python  .venv with tests/requirements.txt
+#     uv      python/.venv with the Python packages and their tools, by uv
 #     go      Go, for the test that exchanges LTX files with the Go module; done without if it fails
 #     deny    cargo-deny in target/tools; some minutes when it is built for the first time
 set -euo pipefail
@@ -73,6 +74,22 @@ setup_python() {
     printf '%s\n' "$wanted" >.venv/.requirements
 }
 
+setup_uv() {
+    local uv wanted
+    wanted=$(cat python/uv.lock python/pyproject.toml python/*/pyproject.toml | sha256sum)
+    [[ -x python/.venv/bin/python && $(cat python/.venv/.locked 2>/dev/null) == "$wanted" ]] && return
+    uv=$(command -v uv || true)
+    if [[ -z $uv ]]; then
+        say "uv into target/tools/uv"
+        python3 -m venv target/tools/uv
+        target/tools/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+        uv=target/tools/uv/bin/uv
+    fi
+    say "making python/.venv of python/uv.lock"
+    "$uv" sync --quiet --locked --project python
+    printf '%s\n' "$wanted" >python/.venv/.locked
+}
+
 setup_go() {
     command -v go >/dev/null && return
     if command -v apt-get >/dev/null && [[ $(id -u) == 0 ]]; then
@@ -92,10 +109,10 @@ setup_deny() {
     cargo install --quiet --locked --root target/tools --version "$CARGO_DENY" cargo-deny
 }
 
-(($# > 0)) || set -- system rust python go deny
+(($# > 0)) || set -- system rust python uv go deny
 for part in "$@"; do
     case $part in
-    system | rust | python | go | deny) "setup_$part" ;;
+    system | rust | python | uv | go | deny) "setup_$part" ;;
     *) fail "there is no part '$part'; see the head of this file" ;;
     esac
 done

@@ -22,10 +22,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / "target" / "test-logs"
 VENV = ROOT / ".venv" / "bin"
+# The workspace of the Python packages, with an environment of its own.
+PYTHON = ROOT / "python"
+PYTHON_TOOLS = PYTHON / ".venv" / "bin"
 CARGO_DENY = ROOT / "target" / "tools" / "bin" / "cargo-deny"
 
 # A step that says nothing for so many seconds is reported as running still.
 HEARTBEAT = 30.0
+
+# Django's own tests on a mount: the part about databases; with --all, the whole.
+DJANGO_SUITE = "litefs-django/tests/suite/run.py"
 
 PYTHON_FOLDERS = ["tests", "demo", "bench", "scripts"]
 
@@ -50,6 +56,8 @@ class Step:
     environment: dict[str, str] = field(default_factory=dict)
     # Why it is not run; empty: it is.
     skip: str = ""
+    # Where its commands run.
+    folder: Path = ROOT
 
 
 def count_one(_log: Path, good: bool) -> Counts:
@@ -104,6 +112,8 @@ def count_closing_line(log: Path, good: bool) -> Counts:
         r"^(\d+) passed, (\d+) failed, (\d+) skipped$", log.read_text(), re.MULTILINE
     )
     counts = Counts(*map(int, closing[-1])) if closing else Counts()
+    reasons = re.findall(r"^SKIPPED (.+)$", log.read_text(), re.MULTILINE)
+    counts.reasons += reasons
     if not good and counts.failed == 0:
         counts.failed = 1
     return counts
@@ -142,6 +152,20 @@ def lint_steps() -> list[Step]:
             count_one,
         ),
     ]
+    # Formatting and lints of python/ with its own settings; types; who may import whom.
+    steps.append(
+        Step(
+            "python lint",
+            [
+                [str(PYTHON_TOOLS / "ruff"), "check"],
+                [str(PYTHON_TOOLS / "ruff"), "format", "--check"],
+                [str(PYTHON_TOOLS / "mypy")],
+                [str(PYTHON_TOOLS / "lint-imports")],
+            ],
+            count_one,
+            folder=PYTHON,
+        )
+    )
     nix = git_files("*.nix")
     if nix:
         step = Step("nix", [["nix-instantiate", "--parse", *nix]], count_one)
@@ -163,6 +187,21 @@ def pytest_step(name: str, folder: str) -> Step:
     return Step(name, [["cargo", "build", "--locked"], command], count_pytest, program)
 
 
+def python_step(name: str, *options: str) -> Step:
+    """Tests of python/, the unit tests unless the options say otherwise; on real clusters with what
+    `cargo test` has built."""
+    command = [str(PYTHON_TOOLS / "pytest"), "-q", f"--junitxml={LOGS / name}.xml", *options]
+    program = {"LITEFS_PY": str(ROOT / "target" / "debug" / "litefs-py")}
+    return Step(name, [command], count_pytest, program, folder=PYTHON)
+
+
+def python_script(name: str, *command: str) -> Step:
+    """One of python/ that ends with its counts."""
+    program = {"LITEFS_PY": str(ROOT / "target" / "debug" / "litefs-py")}
+    command = (str(PYTHON_TOOLS / "python"), *command)
+    return Step(name, [list(command)], count_closing_line, program, folder=PYTHON)
+
+
 def model_step(name: str, *options: str) -> Step:
     """The model is a package of its own, with a lock file of its own."""
     command = ["cargo", "test", "--locked", "--manifest-path", "tests/model/Cargo.toml"]
@@ -180,6 +219,9 @@ def test_steps() -> list[Step]:
         pytest_step("programs", "tests/sqlite_programs"),
         pytest_step("security", "tests/security"),
         pytest_step("mutants", "tests/mutants"),
+        python_script("python units", "tools/versions.py"),
+        python_step("python", "-m", "integration"),
+        python_script("django", DJANGO_SUITE),
     ]
 
 
@@ -198,7 +240,11 @@ def run(step: Step, log: Path) -> bool:
             output.flush()
             try:
                 process = subprocess.Popen(
-                    command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+                    command,
+                    cwd=step.folder,
+                    env=environment,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
                 )
             except OSError as error:
                 output.write(f"cannot run {command[0]}: {error}\n".encode())

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from steps import (
+    DJANGO_SUITE,
     LOGS,
     ROOT,
     VENV,
@@ -28,6 +29,7 @@ from steps import (
     git_files,
     last_lines,
     model_step,
+    python_script,
     report,
     run,
 )
@@ -66,6 +68,13 @@ def upgrade() -> Step:
     return step
 
 
+def django() -> Step:
+    """All of Django's own tests, its databases on a mount."""
+    step = python_script("django", DJANGO_SUITE, "--all")
+    step.environment["LITEFS_PY"] = str(ROOT / "target/release/litefs-py")
+    return step
+
+
 def simulation(number: int) -> Step:
     seeds = f"{number * SEEDS}..{(number + 1) * SEEDS}"
     # A seed that held on another source says nothing of this one.
@@ -91,6 +100,7 @@ PARTS: dict[str, Callable[[], Step]] = {
     "upgrade": upgrade,
     "fuzz": lambda: script("fuzz", "scripts/fuzz.py"),
     "soak": lambda: script("soak", "tests/torture/soak.py", "--seconds", "1800"),
+    "django": django,
     "mutants-1": lambda: script("mutants-1", "scripts/mutants.py", "--part", "1/2"),
     "mutants-2": lambda: script("mutants-2", "scripts/mutants.py", "--part", "2/2"),
 }

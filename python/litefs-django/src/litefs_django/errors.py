@@ -1,0 +1,37 @@
+"""The exceptions of litefs_py, as Django's `OperationalError`: either name catches them."""
+
+from __future__ import annotations
+
+import litefs_py
+from django.db.utils import OperationalError
+from litefs_py import LitefsError
+
+
+class NodeDown(litefs_py.NodeDown, OperationalError):
+    """The node's daemon does not answer, or its mount is not there. Nothing was committed."""
+
+
+class QuorumLost(litefs_py.QuorumLost, OperationalError):
+    """There is no leader with a majority behind it. Nothing was committed."""
+
+
+class NotPrimaryError(litefs_py.NotPrimaryError, OperationalError):
+    """This node must not write. Nothing was committed."""
+
+
+class CommitOutcomeUnknown(litefs_py.CommitOutcomeUnknown, OperationalError):
+    """A COMMIT failed that may have been committed all the same."""
+
+
+def of_django(error: LitefsError) -> LitefsError:
+    """The same error as one that Django knows."""
+    if isinstance(error, litefs_py.CommitOutcomeUnknown):
+        return CommitOutcomeUnknown(str(error), error.transactions)
+    for kind in (NodeDown, QuorumLost, NotPrimaryError):
+        if isinstance(error, kind.__bases__[0]):
+            return kind(str(error))
+    return error
+
+
+# Nothing was committed: the same request may be sent to another node.
+SAFE_TO_REPEAT = (litefs_py.NodeDown, litefs_py.QuorumLost, litefs_py.NotPrimaryError)

@@ -1,0 +1,136 @@
+"""Read-your-writes, and 503 in place of an error page while a node cannot serve.
+
+To be the first of MIDDLEWARE: it has to see the sessions that others save when the view is over.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.core.signals import got_request_exception
+from django.http import HttpRequest, HttpResponse
+from litefs_py import CommitOutcomeUnknown, NodeDown, Token, WaitTimeout
+from litefs_py.domain import cookie
+from litefs_py.usecases import writes
+
+from litefs_django import conf
+from litefs_django.errors import SAFE_TO_REPEAT
+
+log = logging.getLogger("litefs_django")
+
+
+class LitefsMiddleware:
+    """Who wrote gets a cookie with the positions; whoever brings one is served when this node is there."""
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self.get_response = get_response
+        self._awaits = iscoroutinefunction(get_response)
+        if self._awaits:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> HttpResponse | Awaitable[HttpResponse]:
+        """As Django has it."""
+        if self._awaits:
+            return self._async(request)
+        return self._sync(request)
+
+    def _sync(self, request: HttpRequest) -> HttpResponse:
+        token = _token(request)
+        try:
+            if token:
+                conf.mount().wait(token, conf.litefs().wait_timeout)
+        except WaitTimeout as error:
+            log.warning("%s: served all the same: %s", request.path, error)
+        except NodeDown:
+            return unavailable()
+        with writes.watching() as names:
+            response = self.get_response(request)
+        return _answer(request, response, token, names)
+
+    async def _async(self, request: HttpRequest) -> HttpResponse:
+        token = _token(request)
+        try:
+            if token:
+                await conf.mount().wait_async(token, conf.litefs().wait_timeout)
+        except WaitTimeout as error:
+            log.warning("%s: served all the same: %s", request.path, error)
+        except NodeDown:
+            return unavailable()
+        with writes.watching() as names:
+            response = await self.get_response(request)
+        return _answer(request, response, token, names)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """Of a view: no error page, and no traceback in the log, where the next node will do."""
+        return unavailable() if _may_be_repeated(request, error) else None
+
+
+def unavailable() -> HttpResponse:
+    """503: nothing was committed, another node may be asked the same."""
+    response = HttpResponse("The database is not available at this moment.\n", status=503)
+    response["Content-Type"] = "text/plain"
+    response["Retry-After"] = str(conf.litefs().retry_after)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _token(request: HttpRequest) -> Token | None:
+    settings = conf.litefs()
+    value = request.COOKIES.get(settings.cookie_name)
+    if not value or not settings.read_your_writes or not settings.enabled:
+        return None
+    token = cookie.read(value, conf.keys(), time.time())
+    known = set(conf.database_names().values())
+    return Token({name: txid for name, txid in (token or {}).items() if name in known})
+
+
+def _answer(
+    request: HttpRequest, response: HttpResponse, token: Token | None, names: set[str]
+) -> HttpResponse:
+    error = getattr(request, "_litefs_error", None)
+    if error is not None and response.status_code == 500:
+        return unavailable()
+    settings = conf.litefs()
+    if not names or not settings.read_your_writes or not settings.enabled:
+        return response
+    try:
+        now = conf.mount().token(*names)
+    except NodeDown:
+        # It was committed; only where is not known.
+        return response
+    value = cookie.sign((token or Token()).joined(now), conf.keys()[0], time.time())
+    if value:
+        response.set_cookie(
+            settings.cookie_name,
+            value,
+            max_age=settings.cookie_max_age,
+            httponly=True,
+            secure=request.is_secure(),
+            samesite="Lax",
+        )
+    return response
+
+
+def _may_be_repeated(request: HttpRequest, error: BaseException | None) -> bool:
+    if isinstance(error, CommitOutcomeUnknown):
+        match = request.resolver_match
+        return bool(match and getattr(match.func, "litefs_idempotent", False))
+    return isinstance(error, SAFE_TO_REPEAT)
+
+
+def _noticed(sender: Any, request: HttpRequest | None = None, **_: Any) -> None:
+    """An exception outside of views, as of a session that is saved: Django has made a 500 of it already."""
+    error = sys.exc_info()[1]
+    if request is not None and _may_be_repeated(request, error):
+        request._litefs_error = error
+
+
+got_request_exception.connect(_noticed, dispatch_uid="litefs_django")

@@ -1,0 +1,1 @@
+"""The means: HTTP, SQLite, files, processes, configuration. Knows use cases and the domain."""

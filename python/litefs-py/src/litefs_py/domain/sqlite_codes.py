@@ -1,0 +1,65 @@
+"""What an error of SQLite is about. Python 3.10 tells no code, only the message."""
+
+from __future__ import annotations
+
+import sqlite3
+from enum import IntEnum
+
+
+class Code(IntEnum):
+    """SQLite's primary result codes that mean something here."""
+
+    BUSY = 5
+    LOCKED = 6
+    READONLY = 8
+    IOERR = 10
+    CORRUPT = 11
+    CANTOPEN = 14
+    PROTOCOL = 15
+
+
+BUSY_SNAPSHOT = 5 | 2 << 8
+
+_MESSAGES = {
+    "database is locked": Code.BUSY,
+    "database table is locked": Code.LOCKED,
+    "attempt to write a readonly database": Code.READONLY,
+    "disk I/O error": Code.IOERR,
+    "unable to open database file": Code.CANTOPEN,
+    "locking protocol": Code.PROTOCOL,
+    "database disk image is malformed": Code.CORRUPT,
+}
+
+
+def code_of(error: BaseException) -> Code | None:
+    """The primary code, where it is one of those above."""
+    extended = getattr(error, "sqlite_errorcode", None)
+    if extended is None:
+        return _MESSAGES.get(str(error)) if isinstance(error, sqlite3.Error) else None
+    try:
+        return Code(extended & 0xFF)
+    except ValueError:
+        return None
+
+
+def first_word(statement: str) -> str:
+    """The statement's first word, in capitals."""
+    words = statement.lstrip().split(None, 1)
+    return words[0].upper().rstrip(";") if words else ""
+
+
+def is_read(statement: str) -> bool:
+    """Whether a statement outside a transaction commits nothing."""
+    return first_word(statement) in _READS
+
+
+def changes_rows(statement: str) -> bool:
+    """Whether it is one of those before which `sqlite3` begins a transaction.
+
+    The count of changes does not tell in time: with RETURNING it goes up when the last row was fetched.
+    """
+    return first_word(statement) in _WRITES
+
+
+_READS = {"SELECT", "PRAGMA", "EXPLAIN", "BEGIN", "SAVEPOINT", "ROLLBACK", "VALUES"}
+_WRITES = {"INSERT", "UPDATE", "DELETE", "REPLACE"}
