@@ -25,6 +25,7 @@ mod scrub;
 mod service;
 mod stand;
 mod steps;
+mod switchover;
 mod transfers;
 mod watch;
 
