@@ -59,9 +59,8 @@ def power(name: str, *options: str, **environment: str) -> Step:
     return cargo(name, *arguments, **environment)
 
 
-def upgrade() -> Step:
-    """From the earlier version, which is built from the project's own history."""
-    step = pytest("upgrade", "tests/cluster/test_rolling_upgrade.py")
+def beside_earlier(step: Step) -> Step:
+    """With the earlier version, which is built from the project's own history."""
     step.commands.insert(0, [sys.executable, "scripts/earlier.py"])
     earlier = ROOT / "target" / "earlier" / "build" / "release" / "litefs-py"
     step.environment["LITEFS_PY_EARLIER"] = str(earlier)
@@ -83,21 +82,22 @@ def simulation(number: int) -> Step:
     return cargo(f"simulation-{number + 1}", *arguments, "--minutes", "38")
 
 
-def series(nodes: int, seeds: str) -> Step:
+def series(name: str, nodes: int, seeds: str) -> Step:
     arguments = ["--nodes", str(nodes), "--seeds", seeds, "--seconds", "450"]
-    return script(f"nemesis-{nodes}", "tests/torture/series.py", *arguments)
+    return script(name, "tests/torture/series.py", *arguments)
 
 
 PARTS: dict[str, Callable[[], Step]] = {
     "cluster": lambda: pytest("cluster", "tests/cluster"),
     "programs-1": lambda: pytest("programs-1", "tests/sqlite_programs", "-k", "mptester"),
     "programs-2": lambda: pytest("programs-2", "tests/sqlite_programs", "-k", "not mptester"),
-    "nemesis-3": lambda: series(3, "1-4"),
-    "nemesis-5": lambda: series(5, "1-4"),
+    "nemesis-3": lambda: series("nemesis-3", 3, "1-4"),
+    "nemesis-5": lambda: series("nemesis-5", 5, "1-4"),
+    "nemesis-versions": lambda: beside_earlier(series("nemesis-versions", 3, "11-12")),
     "power": lambda: power("power", "--ignored"),
     "power-cuts": lambda: power("power-cuts", "--skip", "nodes::", POWER_LOSS_THOROUGH="1"),
     "model": lambda: model_step("model", "--ignored"),
-    "upgrade": upgrade,
+    "upgrade": lambda: beside_earlier(pytest("upgrade", "tests/cluster/test_rolling_upgrade.py")),
     "fuzz": lambda: script("fuzz", "scripts/fuzz.py"),
     "soak": lambda: script("soak", "tests/torture/soak.py", "--seconds", "1800"),
     "django": django,
@@ -130,7 +130,7 @@ def kept(part: str, now: str) -> tuple[Counts, float] | None:
 def run_part(part: str, now: str) -> tuple[Counts, float]:
     step = PARTS[part]()
     log = LOGS / f"{part}.log"
-    print(f"{part:<14} …", flush=True)
+    print(f"{part:<16} …", flush=True)
     began = time.monotonic()
     good = run(step, log)
     seconds = time.monotonic() - began
@@ -139,10 +139,10 @@ def run_part(part: str, now: str) -> tuple[Counts, float]:
     result = {"source": now, "counts": asdict(counts), "seconds": round(seconds, 1)}
     (RESULTS / f"{part}.json").write_text(json.dumps(result))
     if counts.failed:
-        print(f"{part:<14} FAILED after {seconds:.0f} s; the end of {log}:")
+        print(f"{part:<16} FAILED after {seconds:.0f} s; the end of {log}:")
         print(last_lines(log, 40))
     else:
-        print(f"{part:<14} passed, {seconds:.0f} s", flush=True)
+        print(f"{part:<16} passed, {seconds:.0f} s", flush=True)
     return counts, seconds
 
 
@@ -156,7 +156,7 @@ def main() -> int:
     for part in wanted or PARTS:
         before = None if wanted else kept(part, now)
         if before:
-            print(f"{part:<14} passed before on this source", flush=True)
+            print(f"{part:<16} passed before on this source", flush=True)
         rows.append((part, *(before or run_part(part, now))))
     return report(rows)
 

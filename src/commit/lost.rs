@@ -249,12 +249,15 @@ impl AllDatabases {
         let refused = |why: &str| io::Error::other(format!("{name} {why}"));
         let database = self.find(name).ok_or_else(|| refused("is not served by this node"))?;
         super::snapshots::wait_until(&database, SOON, "to show what is asked for", || {
-            database.shows(at_least)
+            self.shared().applied.borrow().index >= at_least && database.shows(at_least)
         })?;
-        let found = self.snapshot_of(name, &database)?;
-        if found.incarnation != incarnation || found.index < at_least {
-            return Err(refused("is another one here, or not so far"));
+        let mut found = self.snapshot_of(name, &database)?;
+        if found.incarnation != incarnation {
+            return Err(refused("is of another life here"));
         }
+        // Up to there nothing else concerned it. Who has it from a snapshot of the whole state knows it as
+        // of that, not as of its last transaction.
+        found.index = found.index.max(at_least);
         Ok(found)
     }
 }

@@ -40,9 +40,13 @@ pub async fn follow_members(membership: Arc<Membership>) {
 }
 
 async fn follow_once(membership: &Membership) {
-    let now = membership.raft.membership().borrow().clone();
     let before = membership.roster.now();
-    if !membership.roster.follow(&now, is_current(membership)) {
+    if membership.raft.membership().borrow().index == before.index {
+        return;
+    }
+    let current = is_current(membership).await;
+    let now = membership.raft.membership().borrow().clone();
+    if !membership.roster.follow(&now, current) {
         return;
     }
     let known = membership.roster.now();
@@ -62,12 +66,12 @@ async fn follow_once(membership: &Membership) {
     }
 }
 
-/// Whether this node's log is the present: a leader is in reach, and what it committed is applied here.
-fn is_current(membership: &Membership) -> bool {
-    let status = membership.raft.status();
-    status.leader.is_some_and(|leader| membership.is_up(leader))
-        && status.committed.is_some()
-        && status.applied >= status.committed
+/// Whether this node has applied all that the leader has committed by now. What this node has heard of as
+/// committed says nothing of that: while it catches up, it hears no further than it was sent, and the members
+/// of long ago would be the present ones.
+async fn is_current(membership: &Membership) -> bool {
+    let Ok(committed) = membership.raft.read_index(LOOK).await else { return false };
+    membership.raft.status().applied.is_some_and(|applied| applied.index >= committed.index)
 }
 
 /// All the rest, until the node ends.

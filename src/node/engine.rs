@@ -12,6 +12,7 @@ use super::machine::Watched;
 use super::membership::Membership;
 use super::roster::Named;
 use super::service::{CHECK, SWITCHOVER, check};
+use super::switchover;
 use crate::commit::{AllDatabases, Arbiter, Uploads};
 use crate::core::config::{ChangeError, Config, ConfigView};
 use crate::core::engine::{
@@ -19,7 +20,7 @@ use crate::core::engine::{
     MemberStatus, Metrics, Quorum, RaftRole, Role, SnapshotStage, Status, Switchover,
     SwitchoverError, Unavailable,
 };
-use crate::core::history::{Cause, LeaderChange};
+use crate::core::history::LeaderChange;
 use crate::core::members::{NotDone, Told, Wish};
 use crate::core::{DatabaseName, NodeId};
 use crate::mesh::{Mesh, PeerEventKind};
@@ -95,11 +96,12 @@ impl EmbeddedEngine {
         target: Option<NodeId>,
         asked: &str,
         timeout: Duration,
-    ) -> Result<NodeId, String> {
-        let request = postcard::to_allocvec(&(target, asked)).map_err(|error| error.to_string())?;
+    ) -> Result<NodeId, SwitchoverError> {
+        let unavailable = |error: postcard::Error| SwitchoverError::Unavailable(error.to_string());
+        let request = postcard::to_allocvec(&(target, asked)).map_err(unavailable)?;
         let answer = self.mesh.call(leader, SWITCHOVER, request.into(), timeout).await;
-        let answer = answer.map_err(|error| error.to_string())?;
-        postcard::from_bytes(&answer).map_err(|error| error.to_string())
+        let answer = answer.map_err(|error| switchover::heard(&error))?;
+        postcard::from_bytes(&answer).map_err(unavailable)
     }
 
     /// Another node reads its copy of a database.
@@ -322,31 +324,17 @@ impl Engine for EmbeddedEngine {
                     self.name_of(leader)
                 )));
             }
-            if let Some(target) = target
-                && target != self.id
-                && leader == self.id
-                && self.mesh.peer_state(target) != Some(PeerEventKind::Up)
-            {
-                return Err(SwitchoverError::Refused(format!(
-                    "{} is not reachable",
-                    self.name_of(target)
-                )));
-            }
             let asked = format!("{asked} of {}", self.name);
             let done = if leader == self.id {
-                let handing = self.leaders.hand_over(target, Cause::Switchover, Some(asked));
-                let handed = tokio::time::timeout(timeout, handing).await;
-                match handed {
-                    Ok(handed) => handed.map_err(|error| error.to_string()),
+                let handing = self.membership.switch_over(target, asked);
+                match tokio::time::timeout(timeout, handing).await {
+                    Ok(handed) => handed,
                     Err(_) => return Ok(Switchover::Accepted { to: to.unwrap_or_default() }),
                 }
             } else {
                 self.ask_to_hand_over(leader, target, &asked, timeout).await
             };
-            match done {
-                Ok(id) => Ok(Switchover::Done { leader: self.name_of(id) }),
-                Err(error) => Err(SwitchoverError::Unavailable(error)),
-            }
+            done.map(|id| Switchover::Done { leader: self.name_of(id) })
         })
     }
 

@@ -26,6 +26,7 @@ mod service;
 mod snapshots;
 mod stand;
 mod steps;
+mod switchover;
 mod transfers;
 mod watch;
 

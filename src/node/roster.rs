@@ -123,6 +123,11 @@ impl Roster {
         match before.index {
             Some(newer) if index < newer && !current => return false,
             None if !current => {
+                // Who was removed and came back: of one name only one can be reached.
+                known.members.retain(|id, member| {
+                    before.members.contains_key(id) || before.by_name(&member.name).is_none()
+                });
+                known.voters.retain(|id| known.members.contains_key(id));
                 let more = before.members.iter().map(|(id, member)| (*id, member.clone()));
                 known.members = more.chain(known.members).collect();
                 known.voters = before.voters.union(&known.voters).copied().collect();
@@ -197,6 +202,18 @@ mod tests {
         }
         std::fs::write(&path, "{").unwrap();
         assert_eq!(Roster::open(&config(), path).others(NodeId(1)), [NodeId(2)]);
+    }
+
+    #[test]
+    fn a_name_of_long_ago_is_who_has_it_now() {
+        let folder = tempfile::tempdir().unwrap();
+        let roster = Roster::open(&config(), folder.path().join("members"));
+        let mut before = membership(3, &[1, 7, 8]);
+        if let Some(member) = before.members.get_mut(&NodeId(7)) {
+            member.name = "n2".into();
+        }
+        assert!(roster.follow(&before, false));
+        assert_eq!(roster.others(NodeId(9)), [1, 2, 8].map(NodeId));
     }
 
     #[test]

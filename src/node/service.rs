@@ -8,10 +8,9 @@ use futures::future::BoxFuture;
 
 use super::leaders::{HAND_OVER, HISTORY};
 use super::membership::Membership;
-use super::scrub;
+use super::{scrub, switchover};
 use crate::commit::{METHOD, Service};
 use crate::core::engine::Copy;
-use crate::core::history::Cause;
 use crate::core::{DatabaseName, NodeId};
 use crate::mesh::{Handlers, JoinAnswer, JoinHandler, JoinRequest, RpcHandler};
 use crate::raft::{RaftHandlers, RaftNode};
@@ -62,9 +61,8 @@ impl RpcHandler for Calls {
                 // Nodes of the first version do not say who asked.
                 let asked =
                     postcard::from_bytes(rest).unwrap_or_else(|_| "another node".to_owned());
-                let leader =
-                    self.membership.leaders.hand_over(to, Cause::Switchover, Some(asked)).await;
-                let leader = leader.map_err(|error| error.to_string())?;
+                let leader = self.membership.switch_over(to, asked).await;
+                let leader = leader.map_err(switchover::told)?;
                 postcard::to_allocvec(&leader).map(Bytes::from).map_err(|error| error.to_string())
             })
         } else if method == HAND_OVER {

@@ -33,6 +33,8 @@ pub enum RaftError {
     NotLeader,
     #[error("no answer within {0:?}")]
     Timeout(Duration),
+    #[error("node {node} is behind by {entries} entries, and did not catch up within {waited:?}")]
+    Behind { node: NodeId, entries: u64, waited: Duration },
     #[error("node {node}: {why}")]
     Peer { node: NodeId, why: String },
     #[error("the members cannot be changed so: {0}")]

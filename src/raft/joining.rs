@@ -189,6 +189,10 @@ impl Joiner {
         };
         if !new {
             tracing::info!("this node joins: it votes once it has what the others have");
+            // Until its first entries come, a leader of before may count what this node acknowledged in
+            // its earlier life, and commit with it; after that, no more. So what was committed is asked
+            // for once more then.
+            self.catch_up().await;
             self.catch_up().await;
         }
         self.joining.joined()?;

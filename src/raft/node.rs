@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use futures::FutureExt;
-use openraft::ServerState;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, InitializeError, RaftError as OpenraftError};
 use openraft::impls::ProgressResponder;
+use openraft::{RaftMetrics, ServerState};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -28,7 +29,7 @@ use super::snapshot::DatabaseHeader;
 use super::staged::{StagedFiles, StagedName};
 use super::state_file::StateFile;
 use super::status::{Leadership, Membership, RaftStatus, quorum_age, status};
-use super::types::{CommittedLeaderId, Member, Members, Proposal, Raft, entry_id};
+use super::types::{CommittedLeaderId, Member, Members, Proposal, Raft, Types, entry_id};
 use super::wire::{WireEntry, WirePayload, decode, encoded_body_len};
 use super::{ProposeError, RaftError, campaign, database_stream, read_index, watch};
 use crate::cluster::{Command, State};
@@ -408,13 +409,22 @@ impl RaftNode {
         if !raft.voter_ids().any(|voter| voter == to.0) {
             return Err(RaftError::NoVoter(to));
         }
+        let matched = |metrics: &RaftMetrics<Types>| {
+            let matched = metrics.replication.as_ref().and_then(|all| all.get(&to.0));
+            matched.and_then(|id| id.as_ref()).map(|id| id.index)
+        };
         let caught_up = watch::until(raft, |metrics| {
-            metrics.state != ServerState::Leader
-                || metrics.replication.as_ref().and_then(|all| all.get(&to.0)).is_some_and(
-                    |matched| matched.as_ref().map(|id| id.index) >= metrics.last_log_index,
-                )
+            metrics.state != ServerState::Leader || matched(metrics) >= metrics.last_log_index
         });
-        timeout(TRANSFER, caught_up).await.map_err(|_| RaftError::Timeout(TRANSFER))??;
+        if let Ok(caught_up) = timeout(TRANSFER, caught_up).await {
+            caught_up?;
+        } else {
+            let metrics = raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let last = metrics.last_log_index.unwrap_or(0);
+            let entries = last.saturating_sub(matched(&metrics).unwrap_or(0));
+            return Err(RaftError::Behind { node: to, entries, waited: TRANSFER });
+        }
         let triggered = raft.trigger().transfer_leader(to.0).await;
         triggered.map_err(|error| RaftError::Stopped(error.to_string()))?;
         let me = self.inner.id.0;

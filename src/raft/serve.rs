@@ -147,7 +147,12 @@ impl Services {
                 let index = asked.map_err(|_| "no quorum answered".to_owned())?;
                 Ok(write(&index.map_err(text)?))
             }
-            method::STANDING => Ok(write(&self.joining.standing(&self.log))),
+            method::STANDING => {
+                // Who asks has no log. If it had one, a leader still counts what it acknowledged then:
+                // that is over, and everything is sent anew. Nobody else has anything to take back.
+                let _ = raft.trigger().allow_next_revert(&from, true).await;
+                Ok(write(&self.joining.standing(&self.log)))
+            }
             _ => Err(format!("there is no method {method}")),
         }
     }

@@ -23,7 +23,7 @@ from devcluster import (
 )
 
 # Those of sysexits(3) that these commands end with.
-USAGE, NO_INPUT, UNAVAILABLE, CANNOT_CREATE, IO = 64, 66, 69, 73, 74
+USAGE, NO_INPUT, UNAVAILABLE, SOFTWARE, CANNOT_CREATE, IO = 64, 66, 69, 70, 73, 74
 TRY_AGAIN, NO_PERMISSION, CONFIG = 75, 77, 78
 
 
@@ -52,9 +52,12 @@ class Machine(Node):
         self.config = self.folder / "config.yml"
         self.process, self.pid = None, None
         self.killed = self.paused = False
+        # Of its programs, besides what everybody has.
+        self.environment = {}
 
     def cli(self, *arguments, check=False, deadline=LONG):
-        return run(self.program, *arguments, check=check, deadline=deadline)
+        environment = {**os.environ, **self.environment}
+        return run(self.program, *arguments, check=check, deadline=deadline, env=environment)
 
     def ask_cli(self, *arguments, check=True):
         """A command that asks this node."""
@@ -106,6 +109,7 @@ class Machine(Node):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env={**os.environ, **self.environment},
                 preexec_fn=die_with_parent,
             )
         self.pid, self.killed = self.process.pid, False

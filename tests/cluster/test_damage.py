@@ -154,6 +154,25 @@ def test_rule_13_what_the_log_no_longer_holds(cluster, db, damage):
     cluster.same(db)
 
 
+def test_rule_13_what_came_by_a_snapshot(cluster, db):
+    """Nobody wrote into it since: the others know it as of its last transaction, this node as of the
+    snapshot, which is later."""
+    node = cluster.followers()[0]
+    cluster.kill(node)
+    cluster.create(db, "CREATE TABLE t(x)", FILL)
+    leader = cluster.leader()
+    # The log is kept for who is away, up to eight times as much.
+    leader.sql("filler.db", "CREATE TABLE IF NOT EXISTS t(x)", *[FILL] * 120)
+    cluster.restart(node)
+    cluster.same(db)
+    assert any("sending a snapshot" in other.log() for other in cluster.nodes)
+    cluster.kill(node)
+    flip(slot(node, db) / "database")
+    cluster.restart(node)
+    cluster.same(db)
+    assert len(asides(node, db)) == 1
+
+
 def test_rule_13_a_node_alone_serves_the_rest(make_cluster):
     """Nobody has what it lost: that one stays closed until it is removed, and can be made anew."""
     alone = make_cluster(nodes=1)

@@ -21,6 +21,9 @@ from machines import (
     token,
 )
 
+# Some 200 KB a time.
+FILL = "INSERT INTO t SELECT randomblob(3000) FROM pragma_function_list LIMIT 60"
+
 
 @pytest.fixture(scope="module")
 def machines(tmp_path_factory):
@@ -213,6 +216,41 @@ def test_a_node_that_was_away_when_it_was_removed_finds_out(three, machines):
     node.start(ready=False)
     assert node.ends() == CONFIG
     assert "do not know it as a member any more" in node.log()
+
+
+def test_a_newcomer_reads_of_the_members_of_long_ago(machines):
+    """converges: on its way through the log a new node hears of members that are none any more, and not
+    yet of the one that leads now."""
+    first, second, third = (machines(name) for name in ("o1", "o2", "o3"))
+    first.init("old").start()
+
+    def let_in(node, **more):
+        assert node.join(token(first), first, **more).returncode == 0
+        node.start()
+        wait_for(lambda: first.members().get(node.name) == "voter", 30, f"the vote of {node}")
+
+    def fill(node):
+        node.sql("app.db", "CREATE TABLE IF NOT EXISTS t(x)", *[FILL] * 10)
+
+    for node in (second, third):
+        let_in(node)
+        fill(first)
+    for node in (third, second):
+        leader = leader_of([first, second, third])
+        if leader is node:
+            first.ask_cli("switchover", "--to", "o1")
+        first.ask_cli("member", "remove", node.name)
+        assert node.ends() == CONFIG
+        fill(first)
+        if node is second:
+            first.ask_cli("switchover", "--to", "o3")
+            wait_for(third.is_primary, 20, "the new one leads")
+        let_in(node, replace=True)
+        node.barrier()
+        assert node.sql("app.db", "SELECT count(*) FROM t") == first.sql(
+            "app.db", "SELECT count(*) FROM t"
+        )
+    assert "is given to two members" not in second.log() + third.log()
 
 
 def test_what_would_cost_the_quorum_is_refused(machines):

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use litefs_py::core::NodeId;
-use litefs_py::raft::ProposeError;
+use litefs_py::raft::{ProposeError, RaftError};
 use tokio::time::{Instant, timeout};
 
 use crate::world::{SOON, World, until};
@@ -184,6 +184,41 @@ async fn an_emptied_voter_does_not_vote_until_it_has_caught_up() {
     world.converged(first).await;
     // From then on the emptied one is as good as any: the two of them suffice.
     until_it_votes(&mut world, emptied, first, stale).await;
+}
+
+/// A leader does not go for one that lacks something.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_is_not_handed_to_who_is_behind() {
+    let (mut world, leader) = World::three().await;
+    let behind = NodeId(leader.0 % 3 + 1);
+    world.kill(behind).await;
+    for _ in 0..3 {
+        world.write(leader, "a.db", 100).await;
+    }
+    let refused = world.node(leader).transfer_leadership(behind).await.unwrap_err();
+    assert!(matches!(refused, RaftError::Behind { entries: 3.., .. }), "{refused}");
+    assert_eq!(world.leader().await, leader);
+    world.write(leader, "a.db", 100).await;
+}
+
+/// converges: the leader stays in office all the time, and counts what the emptied voter once had.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_emptied_voter_catches_up_with_the_leader_of_before() {
+    let (mut world, leader) = World::three().await;
+    for _ in 0..5 {
+        world.write(leader, "a.db", 100).await;
+    }
+    world.converged(leader).await;
+    let emptied = NodeId(leader.0 % 3 + 1);
+    let other = NodeId(emptied.0 % 3 + 1);
+    let term = world.node(leader).leadership().borrow().term;
+    world.kill(emptied).await;
+    world.wipe(emptied);
+    world.start(emptied).await;
+    world.write(leader, "a.db", 100).await;
+    world.converged(leader).await;
+    assert_eq!(world.node(leader).leadership().borrow().term, term, "nobody else led");
+    until_it_votes(&mut world, emptied, leader, other).await;
 }
 
 /// Stops the leader; one of the other two leads once the emptied one votes.

@@ -120,6 +120,22 @@ class Applications:
                             self.events.add("client-ended", client=repr(application), code=code)
                         self.spawn(application)
 
+    def come(self, clients):
+        """More of them, for a while: on a node that is a guest."""
+        visitors = [Application(node, spec) for node, spec in clients]
+        with self.lock:
+            for visitor in visitors:
+                self.spawn(visitor)
+            self.list += visitors
+        return visitors
+
+    def go(self, visitors):
+        """They end, and are not started again."""
+        with self.lock:
+            self.list = [each for each in self.list if each not in visitors]
+        for hung in end(visitors):
+            self.events.add("hung-visitor", client=hung)
+
     def kill(self, application):
         with self.lock:
             application.signal(signal.SIGKILL)
@@ -138,21 +154,27 @@ class Applications:
             application.paused = False
 
     def stop(self):
-        """All of them; answers those that did not end in time, with where the kernel holds them."""
+        """All of them; answers those that did not end in time."""
         self.over.set()
         self.thread.join()
         for application in self.list:
             self.resume(application)
-            application.signal(signal.SIGTERM)
-        hung = []
-        end = time.monotonic() + STOPPING
-        for application in self.list:
-            try:
-                application.process.wait(max(0.01, end - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                hung.append(f"{application!r}: {where(application.process.pid)}")
-                application.signal(signal.SIGKILL)
-        return hung
+        return end(self.list)
+
+
+def end(applications):
+    """Answers those that did not end in time, with where the kernel holds them."""
+    for application in applications:
+        application.signal(signal.SIGTERM)
+    hung = []
+    until = time.monotonic() + STOPPING
+    for application in applications:
+        try:
+            application.process.wait(max(0.01, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            hung.append(f"{application!r}: {where(application.process.pid)}")
+            application.signal(signal.SIGKILL)
+    return hung
 
 
 def where(pid):

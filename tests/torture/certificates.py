@@ -16,7 +16,9 @@ def openssl(*arguments):
 
 def make_ca(folder, cluster):
     folder.mkdir(parents=True, exist_ok=True)
-    subject = ["-days", "3650", "-subj", f"/CN={cluster}.litefs.internal"]
+    host = f"{cluster}.litefs.internal"
+    # By its DNS name the cluster knows the CA for its own, when it takes over the key.
+    subject = ["-days", "3650", "-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}"]
     files = ["-keyout", folder / "ca.key", "-out", folder / "ca.crt"]
     openssl("req", "-x509", *CURVE, *subject, *files)
 

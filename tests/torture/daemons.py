@@ -23,6 +23,8 @@ CLUSTER = "torture"
 STUCK = 1.0
 # Between the end of a daemon and its next start, seconds (systemd: RestartSec).
 RESTART_PAUSE = 0.1
+# What a node ends with that was removed; it is not started again (systemd: RestartPreventExitStatus).
+REMOVED = 78
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -62,9 +64,11 @@ class Node:
         self.data, self.mount = self.folder / "data", self.folder / "mount"
         self.socket, self.log = self.folder / "api.sock", self.folder / "log"
         self.config = self.folder / "config.yml"
-        self.process = None
+        self.process, self.program = None, None
         # Whether it shall be started when it has ended; whether its end was the nemesis's doing.
         self.wanted, self.killed, self.paused = True, False, False
+        # It is being removed from the cluster, and ends by itself.
+        self.leaving = False
         # Until when it may end by itself: its disk is full.
         self.may_end = 0.0
         self.killed_at = 0.0
@@ -104,13 +108,20 @@ class Node:
 
 
 class Daemons:
-    """All nodes, and the thread that starts them again. `events` gets every start and end."""
+    """All nodes, and the thread that starts them again. `events` gets every start and end.
+
+    `nodes` are the cluster. `guest` is one more, which is there only for as long as a fault lets it
+    join (member_faults.py)."""
 
     def __init__(self, folder, count, program, events, settings):
-        names = [f"n{number}" for number in range(1, count + 1)]
+        names = [f"n{number}" for number in range(1, count + 2)]
         self.network = Network(names)
-        self.nodes = [Node(folder / name, name) for name in names]
+        *self.nodes, self.guest = (Node(folder / name, name) for name in names)
+        self.everybody = [*self.nodes, self.guest]
+        self.guest.wanted = False
         self.program, self.events, self.settings = program, events, settings
+        for node in self.everybody:
+            node.program = program
         self.lock = threading.RLock()
         self.over = threading.Event()
         self.thread = threading.Thread(target=self.keep, daemon=True)
@@ -124,33 +135,47 @@ class Daemons:
         self.network.make()
         ca = self.nodes[0].folder.parent / "ca"
         certificates.make_ca(ca, CLUSTER)
-        for number, node in enumerate(self.nodes, 1):
+        for number, node in enumerate(self.everybody, 1):
             for folder in (node.data, node.mount):
                 folder.mkdir(parents=True, exist_ok=True)
-            certificates.make_node(ca, node.folder / "tls", CLUSTER, node.name)
+            if node is not self.guest:
+                certificates.make_node(ca, node.folder / "tls", CLUSTER, node.name)
             isolation.mount("tmpfs", node.data, "tmpfs", 0, f"size={self.settings['disk']}")
-            node.config.write_text(self.configuration(node, number))
+            node.config.write_text(self.configuration(node, number, ca))
 
-    def configuration(self, node, number):
-        """Strict YAML; JSON is such."""
+    def address(self, node):
+        return f"{self.network.address(node.name)}:4321"
+
+    def configuration(self, node, number, ca):
+        """Strict YAML; JSON is such. The guest's is what `join --replace` goes on from."""
+        here = self.everybody if node is self.guest else self.nodes
         members = [
-            {"id": id, "name": each.name, "address": f"{self.network.address(each.name)}:4321"}
-            for id, each in enumerate(self.nodes, 1)
+            {"id": id, "name": each.name, "address": self.address(each)}
+            for id, each in enumerate(here, 1)
         ]
         tls = {"ca": "ca.crt", "cert": "node.crt", "key": "node.key"}
         tls = {key: str(node.folder / "tls" / name) for key, name in tls.items()}
+        if self.settings["newer"] and node is not self.guest:
+            tls["ca_key"] = str(ca / "ca.key")
         config = {
             "cluster": CLUSTER,
             "node": {"id": number, "name": node.name},
             "members": members,
             "bootstrap": number == 1,
             "data_dir": str(node.data),
-            "mount": {"path": str(node.mount), "passthrough": self.settings["passthrough"]},
+            "mount": {
+                "path": str(node.mount),
+                "passthrough": self.settings["passthrough"],
+                # The folders of a run are to go when it is over.
+                "immutable": "off",
+            },
             "mesh": {"listen": "0.0.0.0:4321", "tls": tls},
             "api": {"socket": str(node.socket)},
             "raft": self.settings["raft"],
             "log": {"level": self.settings["level"], "format": "text"},
         }
+        if self.settings["newer"]:
+            config["scrub_interval"] = "2s"
         return json.dumps(config, indent=1)
 
     # Their lives
@@ -163,7 +188,7 @@ class Daemons:
     def spawn(self, node):
         with open(node.log, "a") as log:
             node.process = subprocess.Popen(
-                [*inside(node.name), str(self.program), "node", "--config", str(node.config)],
+                [*inside(node.name), str(node.program), "node", "--config", str(node.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -176,7 +201,7 @@ class Daemons:
         ended = {}
         while not self.over.wait(0.02):
             with self.lock:
-                for node in self.nodes:
+                for node in self.everybody:
                     if node.alive():
                         if time.monotonic() - node.killed_at > STUCK:
                             isolation.end_mount(node.mount)
@@ -189,6 +214,10 @@ class Daemons:
                         self.spawn(node)
 
     def note_end(self, node):
+        if node.process is None:
+            return
+        if node.leaving and node.process.returncode == REMOVED:
+            node.wanted = False
         facts = {"node": node.name, "code": node.process.returncode, "wanted": not node.killed}
         if not node.killed:
             self.events.add("down", node=node.name)
@@ -200,12 +229,13 @@ class Daemons:
         """All of them, in order."""
         with self.lock:
             self.over.set()
-            for node in self.nodes:
+            started = [node for node in self.everybody if node.process is not None]
+            for node in started:
                 self.resume(node)
                 node.killed = True
                 if node.alive():
                     node.process.send_signal(signal.SIGTERM)
-            for node in self.nodes:
+            for node in started:
                 try:
                     node.process.wait(20)
                 except subprocess.TimeoutExpired:
@@ -228,6 +258,33 @@ class Daemons:
     def release(self, node):
         with self.lock:
             node.wanted = True
+
+    def is_to_leave(self, node):
+        """It is about to be removed: its end is no surprise, and it is not started after it."""
+        with self.lock:
+            node.leaving, node.may_end = True, float("inf")
+            if node.alive():
+                node.killed = True
+                self.events.add("down", node=node.name)
+
+    def is_back(self, node):
+        """It may be started again, as the member that it has just become."""
+        with self.lock:
+            node.leaving, node.may_end = False, 0.0
+            node.wanted = True
+
+    def wait_dead(self, node):
+        """After `kill` with `hold`."""
+        node.process.wait(30)
+
+    def has_ended(self, node, seconds):
+        """Whether it ends within so many seconds, and stays down."""
+        end = time.monotonic() + seconds
+        while node.alive() or node.wanted:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+        return True
 
     def pause(self, node):
         with self.lock:

@@ -1,28 +1,34 @@
-"""The faults. Each is a function of the world and random numbers; it returns when what it did is undone
+"""The faults, but for those of disks, members and versions, which have files of their own. Each is a function of the world and random numbers; it returns when what it did is undone
 (a killed daemon counts as undone when it may be started again).
 
 `world`: `daemons`, `applications`, `network`, and `note`, which adds facts to the fault's event.
 """
 
-import errno
-import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 
-import isolation
 from network import between, inside
 
 FAULTS = {}
 
 
-def fault(name, weight):
-    """`weight`: how often it is picked, relative to the others."""
+@dataclass(frozen=True)
+class Fault:
+    """`weight`: how often it is picked, relative to the others. `newer`: it needs what an earlier version
+    may not know (version_faults.py)."""
 
+    do: Callable
+    weight: float
+    newer: bool = False
+
+
+def fault(name, weight, newer=False):
     def add(function):
-        FAULTS[name] = (function, weight)
+        FAULTS[name] = Fault(function, weight, newer)
         return function
 
     return add
@@ -279,34 +285,3 @@ def lossy_network(world, rng):
     world.network.lose(names)
     time.sleep(rng.choice([1.0, 3.0]))
     world.network.lose([])
-
-
-@fault("disk-full", 1)
-def disk_full(world, rng):
-    """The node's file system has no room any more, for some seconds."""
-    node = some_node(world, rng)
-    room = rng.choice([0, 64 << 10, 1 << 20])
-    node.may_end = float("inf")
-    world.note(room=room)
-    fill(node.data, room)
-    time.sleep(rng.choice([1.0, 3.0]))
-    resize(node.data, world.daemons.settings["disk"])
-    # What it could not write before may still end it.
-    node.may_end = time.monotonic() + 5
-
-
-def fill(path, room):
-    """No more than this is free; the node goes on writing meanwhile, so it may take some attempts."""
-    for attempt in range(50):
-        usage = os.statvfs(path)
-        used = (usage.f_blocks - usage.f_bfree) * usage.f_frsize
-        try:
-            return resize(path, used + room + attempt * 65536)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-    return None
-
-
-def resize(path: Path, size):
-    isolation.mount(None, path, None, isolation.MS_REMOUNT, f"size={size}")

@@ -22,6 +22,8 @@ EXPECTED = (
     "unable to open",
     "FULL",
     "full",
+    "READONLY",  # a learner's mount
+    "readonly",
     "no barrier",
     "ended",
     "no such table",  # the bare folder beneath the mount, by a shell that was too early

@@ -3,7 +3,11 @@
 import random
 import time
 
+import disk_faults  # noqa: F401
+import member_faults  # noqa: F401
+import version_faults  # noqa: F401
 from faults import FAULTS
+from operators import Failed
 
 # Within so many seconds after a fault all nodes serve again, with a leader (converges).
 RECOVERY = 20
@@ -27,27 +31,39 @@ class World:
 
 
 def choose(names, rng):
-    return rng.choices(names, [FAULTS[name][1] for name in names])[0]
+    return rng.choices(names, [FAULTS[name].weight for name in names])[0]
 
 
 def torment(world, seed, seconds, names, stopping):
-    """Faults for so many seconds. The same seed picks the same faults in the same order."""
+    """Faults for so many seconds. The same seed picks the same faults in the same order. Answers whether
+    all of them could be undone: if not, there is no going on."""
     rng = random.Random(seed)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and not stopping():
+    end, whole = time.monotonic() + seconds, True
+    while whole and time.monotonic() < end and not stopping():
         name = choose(names, rng)
         own = random.Random(rng.getrandbits(64))
         rest, patient = rng.uniform(0.3, 1.5), rng.random() < 0.7
-        world.facts = {}
-        begin = world.events.add("fault", kind=name)
-        FAULTS[name][0](world, own)
-        world.events.add("healed", kind=name, begin=begin["t"], facts=world.facts)
-        if patient:
+        whole = one_fault(world, name, own)
+        if whole and patient:
             recover(world, name)
         time.sleep(rest)
     world.daemons.heal()
     for application in world.applications.list:
         world.applications.resume(application)
+    return whole
+
+
+def one_fault(world, name, rng):
+    world.facts = {}
+    begin = world.events.add("fault", kind=name)
+    try:
+        FAULTS[name].do(world, rng)
+    except Failed as error:
+        world.events.add("fault-failed", kind=name, facts=world.facts, why=str(error))
+        return False
+    finally:
+        world.events.add("healed", kind=name, begin=begin["t"], facts=world.facts)
+    return True
 
 
 def recover(world, after):

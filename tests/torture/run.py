@@ -24,9 +24,11 @@ import nemesis
 import timeline
 from applications import Applications, database, plan
 from daemons import Daemons
+from disk_faults import STILL, STILL_TABLES
 from events import Events
 from faults import FAULTS
 from report import Report, fault_windows, table
+from version_faults import EARLIER, knows_members, left_out
 from workloads import WORKLOADS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +52,9 @@ def settings(seed, nodes):
         "log_purge_bytes": rng.choice(["1MiB", "4MiB", "64MiB"]),
         "staged_above": rng.choice(["64KiB", "1MiB"]),
     }
-    return {"raft": raft, "disk": "400m", "level": "info", "passthrough": "auto"}
+    told = {"raft": raft, "disk": "400m", "level": "info", "passthrough": "auto"}
+    # Whether the nodes may be told what an earlier version does not know.
+    return {**told, "newer": not EARLIER or knows_members()}
 
 
 class Run:
@@ -63,7 +67,7 @@ class Run:
         self.daemons = Daemons(nodes, options.nodes, program(), self.events, self.settings)
         self.applications = Applications(self.events)
         told = {"seed": options.seed, "nodes": options.nodes, "settings": self.settings["raft"]}
-        self.report = Report(told)
+        self.report = Report({**told, "left_out": options.left_out})
         self.origin = time.monotonic_ns()
         self.stopping = False
         self.aside = set()
@@ -110,11 +114,14 @@ class Run:
         names = sorted({database(spec) for _, spec in clients})
         kinds = {database(spec): spec["workload"] for _, spec in clients}
         self.create(names, kinds)
+        names = sorted([*names, STILL])
         folder = self.folder / f"round-{number}"
         begin = time.monotonic_ns()
         self.applications.start(folder, clients, seed)
         world = nemesis.World(self.daemons, self.applications, self.events)
-        nemesis.torment(world, seed, seconds, self.options.faults, lambda: self.stopping)
+        whole = nemesis.torment(world, seed, seconds, self.options.faults, lambda: self.stopping)
+        # Whoever did not come back will not: there is no other round.
+        self.stopping |= not whole
         healed = time.monotonic()
         if self.daemons.wait_ready(CONVERGENCE):
             self.report.recoveries.append(time.monotonic() - healed)
@@ -169,7 +176,9 @@ class Run:
         for event in self.events.of("not-ready", since=begin):
             states = "\n".join(f"{node}: {state}" for node, state in event["states"].items())
             self.problem("no recovery", f"after {event['after']}:\n{states}")
-        for event in self.events.of("client-ended", "hung-switchover", since=begin):
+        for event in self.events.of(
+            "client-ended", "fault-failed", "hung-switchover", "hung-visitor", since=begin
+        ):
             self.problem(event["what"], str(event))
         for event in self.events.of("ready", since=begin):
             self.report.recoveries.append(event["seconds"])
@@ -185,11 +194,13 @@ class Run:
         for name in names:
             script = ";\n".join(["BEGIN IMMEDIATE", *WORKLOADS[kinds[name]].TABLES, "COMMIT"])
             final.shell(node, name, script + ";", mode="rwc")
+        final.shell(node, STILL, ";\n".join(STILL_TABLES) + ";", mode="rwc")
         if self.daemons.settled(CONVERGENCE) is None:
             self.problem("not the same everywhere", "after the databases were made")
 
     def look_aside(self):
-        """Nothing here damages files: nothing is to be set aside (nothing-discarded)."""
+        """Nothing is to be set aside (nothing-discarded); the faults that damage files, or remove members,
+        have taken away what they led to."""
         for node in self.daemons.nodes:
             for path in sorted((node.data / "aside").glob("*")):
                 if (node.name, path.name) not in self.aside:
@@ -197,7 +208,9 @@ class Run:
                     self.problem("set aside", f"{node}: {path.name}")
 
     def scan_logs(self):
-        for node in self.daemons.nodes:
+        for node in self.daemons.everybody:
+            if not node.log.exists():
+                continue
             for line in node.log.read_text(errors="replace").splitlines():
                 if "panicked" in line:
                     self.problem("panic", f"{node}: {line}")
@@ -229,7 +242,8 @@ def parse():
     if unknown := set(named + without) - set(FAULTS):
         parser.error(f"no such faults: {', '.join(unknown)}")
     picked = named or list(FAULTS)
-    options.faults = [name for name in picked if name not in without]
+    options.left_out = {name: why for name, why in left_out().items() if name in picked}
+    options.faults = [name for name in picked if name not in [*without, *options.left_out]]
     if options.seed is None:
         options.seed = random.SystemRandom().randrange(10**6)
     return options
@@ -246,6 +260,8 @@ def main():
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     print(f"seed {options.seed}, {options.nodes} nodes, {options.seconds:.0f} s, in {folder}")
+    for fault, why in options.left_out.items():
+        print(f"left out: {fault}: {why}")
     isolation.enter()
     run = Run(options, folder)
     signal.signal(signal.SIGTERM, lambda *_: setattr(run, "stopping", True))

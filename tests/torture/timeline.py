@@ -22,6 +22,13 @@ BANDS = {
     "lossy-network": "#b08968",
     "switchovers": "#43aa8b",
     "disk-full": "#577590",
+    "rot-while-stopped": "#7f5539",
+    "rot-while-running": "#7f5539",
+    "wiped": "#344e41",
+    "guest": "#588157",
+    "demoted": "#588157",
+    "removed": "#344e41",
+    "other-version": "#118ab2",
 }
 PARTITION = "#7b2cbf"
 
