@@ -16,7 +16,7 @@ use super::lock;
 use super::propose::Event;
 use crate::cluster::{Command, Effect, State, Ticket, Verdict};
 use crate::core::{DatabaseName, EntryId, Incarnation, NodeId};
-use crate::store::{Store, StoreError};
+use crate::store::{self, Store, StoreError};
 
 /// Between two questions for what is committed, when nobody could say.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
@@ -138,6 +138,27 @@ impl AllDatabases {
         }
         names.insert(name.clone(), Arc::clone(&database));
         Ok(database)
+    }
+
+    /// Serves what came whole under a name that nobody has. `false`: somebody has it now.
+    pub(super) fn adopt_new(
+        &self,
+        name: &DatabaseName,
+        store: &Arc<store::Database>,
+        incarnation: Incarnation,
+        entry: EntryId,
+    ) -> Result<bool, StoreError> {
+        let mut names = self.by_name.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if names.contains_key(name) {
+            return Ok(false);
+        }
+        let (store, life) = (Arc::clone(store), Some(incarnation));
+        let database = Database::new(&self.shared, store, name.clone(), life, entry.index);
+        if self.serving.load(Ordering::Acquire) {
+            database.begin_to_serve()?;
+        }
+        names.insert(name.clone(), database);
+        Ok(true)
     }
 
     /// One entry of the log, in order. Never blocks: what takes time is queued.

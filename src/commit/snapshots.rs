@@ -165,6 +165,9 @@ impl AllDatabases {
 
     fn install(&self, state: &State, incoming: IncomingDatabase) -> Result<(), StoreError> {
         let position = state.database(&incoming.name).map(|now| now.position);
+        if self.begin_with(&incoming, state.applied().term)? {
+            return Ok(());
+        }
         let (database, held) = loop {
             let mut database = self.made(&incoming.name)?;
             match database.incarnation() {
@@ -195,6 +198,24 @@ impl AllDatabases {
         self.install_one(&database, held, incoming, state.applied().term)?;
         self.announce(&database.name);
         Ok(())
+    }
+
+    /// Where there is none of that name, the file that came becomes the database's. Whether it did.
+    fn begin_with(&self, incoming: &IncomingDatabase, term: u64) -> Result<bool, StoreError> {
+        let Content::Pages(pages) = &incoming.content else { return Ok(false) };
+        if self.find(&incoming.name).is_some() {
+            return Ok(false);
+        }
+        let entry = EntryId { term, index: incoming.index };
+        let (name, life) = (&incoming.name, incoming.incarnation);
+        let store = self.store().create_from(name, pages.file(), entry, life)?;
+        if !self.adopt_new(name, &store, life, entry)? {
+            // An application began one at this moment.
+            self.store().give_back(&store, &pages.file().path)?;
+            return Ok(false);
+        }
+        self.announce(name);
+        Ok(true)
     }
 
     /// Puts what came in place, and lets applications in if they were kept out (Rule 13).

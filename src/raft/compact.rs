@@ -129,6 +129,11 @@ impl Compactor {
         timeout(NOTED, noted).await.map_err(|_| RaftError::Timeout(NOTED))??;
         if let Some(upto) = self.purge_to(applied) {
             self.raft.trigger().purge_log(upto).await.map_err(|error| failed(&error))?;
+            // What is about to go is not to count as kept. openraft may put it off.
+            let purged = watch::until(&self.raft, |metrics| {
+                metrics.purged.as_ref().is_some_and(|id| id.index >= upto)
+            });
+            let _ = timeout(LOOK, purged).await;
         }
         let (staged, log) = (Arc::clone(&self.staged), self.log.clone());
         // Rule 19.

@@ -25,6 +25,21 @@ pub fn write_with(
     sync_parent(path)
 }
 
+/// Moves a file, which is synced, durably as far as the place it goes to is concerned; to another file system
+/// by a copy.
+pub fn take(from: &Path, to: &Path) -> io::Result<()> {
+    File::open(from)?.sync_all()?;
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            let mut file = File::open(from)?;
+            write_with(to, |copy| io::copy(&mut file, copy).map(|_| ()))?;
+            fs::remove_file(from)
+        }
+        Err(error) => Err(error),
+        Ok(()) => sync_parent(to),
+    }
+}
+
 /// Makes a folder, and those above it, if they are not there; durably, also if it was made a moment ago
 /// by a process that did not come to that.
 pub fn make_folder(path: &Path) -> io::Result<()> {

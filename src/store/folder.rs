@@ -17,6 +17,7 @@ use super::aside::{self, Kept, WHY};
 use super::database::{Database, remove_if_there};
 use super::durable;
 use super::error::{StoreError, io_at};
+use super::newcomer::{NEW, remove_unfinished};
 use super::record::Record;
 use super::shm;
 use crate::core::{DatabaseName, Incarnation};
@@ -94,6 +95,9 @@ impl Store {
             if number(folder.file_name(), DELETED).is_some() {
                 remove_folder(&folder)?; // a deletion that a crash cut short
             }
+            if number(folder.file_name(), NEW).is_some() {
+                remove_unfinished(&folder)?;
+            }
             let Some(id) = number(folder.file_name(), "") else { continue };
             inner.next = inner.next.max(id.saturating_add(1));
             inner.generation = inner.generation.max(discard(&folder)?.saturating_add(1));
@@ -125,6 +129,27 @@ impl Store {
         durable::sync_folder(&self.dbs).map_err(io_at("syncing the folder", &self.dbs))?;
         let database = Arc::new(Database::open(id, &folder, inner.generation, record)?);
         inner.databases.insert(id, database.clone());
+        Ok(database)
+    }
+
+    /// Makes a slot of what `fill` puts into its folder, whole or not at all.
+    pub(super) fn open_new(
+        &self,
+        fill: impl FnOnce(&Path) -> Result<Record, StoreError>,
+    ) -> Result<Arc<Database>, StoreError> {
+        let (id, generation) = {
+            let mut inner = self.inner();
+            inner.next += 1;
+            (inner.next - 1, inner.generation)
+        };
+        let unfinished = self.dbs.join(format!("{NEW}{id}"));
+        fs::create_dir(&unfinished).map_err(io_at("making the folder", &unfinished))?;
+        let record = fill(&unfinished)?;
+        let folder = self.dbs.join(id.to_string());
+        fs::rename(&unfinished, &folder).map_err(io_at("making the folder", &folder))?;
+        durable::sync_folder(&self.dbs).map_err(io_at("syncing the folder", &self.dbs))?;
+        let database = Arc::new(Database::open(id, &folder, generation, record)?);
+        self.inner().databases.insert(id, Arc::clone(&database));
         Ok(database)
     }
 

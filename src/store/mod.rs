@@ -42,6 +42,7 @@ pub mod fuzzing;
 mod image;
 mod in_place;
 mod litefs_folder;
+mod newcomer;
 mod outside;
 mod overlay;
 mod page_file;

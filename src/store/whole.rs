@@ -7,7 +7,7 @@
 //!
 //! It comes as an LTX file, or as a file of pages. Only what differs from what is here is written.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -103,21 +103,8 @@ impl Database {
     /// Moves a file of pages beside the database file, durably.
     pub(super) fn keep_pages(&self, pages: &PageFile, entry: EntryId) -> Result<Whole, StoreError> {
         let path = self.pinned_pages_path(entry.index);
-        let keeping = io_at("keeping a snapshot", &path);
-        let moved = || {
-            File::open(&pages.path)?.sync_all()?;
-            match fs::rename(&pages.path, &path) {
-                // The Raft log may have a disk of its own.
-                Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-                    let mut from = File::open(&pages.path)?;
-                    durable::write_with(&path, |to| io::copy(&mut from, to).map(|_| ()))?;
-                    fs::remove_file(&pages.path)
-                }
-                done => done,
-            }?;
-            durable::sync_parent(&path)
-        };
-        moved().map_err(keeping)?;
+        // The Raft log, where it comes from, may have a disk of its own.
+        durable::take(&pages.path, &path).map_err(io_at("keeping a snapshot", &path))?;
         Ok(Whole::Pages(PageFile { path, ..*pages }))
     }
 

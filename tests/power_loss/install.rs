@@ -70,6 +70,45 @@ impl Install {
     }
 }
 
+/// one-history, Rule 9: where there was none of that name.
+#[test]
+fn a_database_that_comes_into_nothing_survives_a_cut_at_every_operation() {
+    everywhere("newcomer", &Newcomer(Install::new(true)), Effort::asked(2, 20));
+}
+
+/// It is there as soon as it is said to be, and then it is whole.
+struct Newcomer(Install);
+
+impl Subject for Newcomer {
+    type Note = Note;
+
+    fn work(&self, folder: &Path, notes: Notes<'_, Note>) {
+        let (store, _) = Store::open(folder, SystemTime::UNIX_EPOCH).unwrap();
+        notes(Note::Installing);
+        let name = DatabaseName::new("a.db").unwrap();
+        let pages = self.0.pages(folder);
+        let database = store.create_from(&name, &pages, INSTALLED, THEIRS).unwrap();
+        connect(&database);
+        database.make_durable(INSTALLED, 0).unwrap();
+        notes(Note::Installed);
+    }
+
+    fn start(&self, folder: &Path, known: &[Note], _: Option<Notes<'_, Note>>) {
+        let (_, recovered) = Store::open(folder, SystemTime::UNIX_EPOCH).expect("it opens");
+        assert!(recovered.set_aside.is_empty(), "{}", recovered.set_aside[0].1);
+        let Some(database) = recovered.databases.first() else {
+            let installed = known.iter().any(|note| matches!(note, Note::Installed));
+            assert!(!installed, "what was installed is gone");
+            return;
+        };
+        assert_eq!(database.finish_recovery().unwrap(), self.0.theirs.position);
+        let mut file = vec![0; self.0.theirs.image.len() + 1];
+        let len = database.read_database(0, &mut file).unwrap();
+        file.truncate(len);
+        assert!(file == self.0.theirs.image, "other bytes than the position says");
+    }
+}
+
 fn id(number: usize) -> EntryId {
     EntryId { term: 1, index: number as u64 + 1 }
 }

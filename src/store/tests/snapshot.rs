@@ -168,6 +168,35 @@ fn a_file_of_pages_is_installed_beneath_readers() {
     }
 }
 
+/// Where there was none, the file that came is the database's own; one that is not what it says leaves nothing.
+#[test]
+fn a_file_of_pages_becomes_a_database() {
+    let mut theirs = Origin::new(4096, true);
+    theirs.run("CREATE TABLE t(v)");
+    theirs.run("INSERT INTO t VALUES(randomblob(20000))");
+    let node = Node::new();
+    let (came, name) = (node.dir.path().join("came"), DatabaseName::new("b.db").unwrap());
+    let file = || {
+        std::fs::write(&came, &*theirs.image).unwrap();
+        let (path, pages) = (came.clone(), (theirs.image.len() / 4096) as u32);
+        PageFile { path, page_size: 4096, pages, position: theirs.position }
+    };
+    let mut rotten = file();
+    rotten.position.checksum.0 ^= 1;
+    let refused = node.store.create_from(&name, &rotten, entry(50), Incarnation(40));
+    assert!(matches!(refused, Err(StoreError::Diverged { .. })));
+    let slots = node.store.databases().len();
+    let file = file();
+    let made = node.store.create_from(&name, &file, entry(50), Incarnation(40)).unwrap();
+    assert_eq!((made.position(), made.applied()), (theirs.position, entry(50)));
+    assert!(!came.exists());
+    assert_eq!(made.record().position, theirs.position);
+    // Somebody has the name: the file is where it was.
+    node.store.give_back(&made, &came).unwrap();
+    assert!(std::fs::read(&came).unwrap() == *theirs.image);
+    assert_eq!(node.store.databases().len(), slots);
+}
+
 /// Rules 9 and 13: the log of the node that installs a snapshot does not reach as far. However much of it
 /// is in the file when the process ends, the next start has the one or the other, whole.
 #[test]
