@@ -2,7 +2,7 @@
 # there). `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help build dist fmt lint test torture bench demo setup
+.PHONY: help build dist wheels fmt lint test torture bench demo setup
 
 # Which part of `make torture` (scripts/torture.py lists them); empty: all that has not passed yet.
 PART ?=
@@ -20,6 +20,12 @@ build: ## the program, for release: target/release/litefs-py
 dist: ## the program as it is shipped, small: target/dist/litefs-py; some minutes
 	@scripts/setup.sh rust
 	cargo build --locked --profile dist
+
+wheels: dist ## wheels of the Python packages, into python/dist
+	@scripts/setup.sh uv
+	cd python && for package in litefs-py litefs-django litefs-fastapi; do \
+		(cd $$package && LITEFS_PY_BINARY=$(CURDIR)/target/dist/litefs-py ../.venv/bin/python -m hatchling build -t wheel -d ../dist) || exit 1; \
+	done
 
 fmt: ## formats all code
 	@scripts/setup.sh rust python uv
