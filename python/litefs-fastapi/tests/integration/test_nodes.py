@@ -1,14 +1,16 @@
 """FastAPI and SQLAlchemy on the nodes of a real cluster."""
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 from fastapi import Depends, FastAPI, HTTPException
 from litefs_fastapi import Litefs
-from litefs_py import CommitOutcomeUnknown, NodeDown, QuorumLost
+from litefs_py import CommitOutcomeUnknown, NodeDown, QuorumLost, Token
 from litefs_py.cluster import wait_for
+from litefs_py.domain import cookie
 from sqlalchemy import text
 
 SECRET = "a secret of all nodes"
@@ -84,6 +86,23 @@ def test_who_wrote_reads_it_on_another_node(litefs_cluster, table):
             assert (await other.get("/linear")).json() == 30
             assert (await other.get("/health/readiness")).status_code == 200
             assert (await other.get("/health/nothing")).status_code == 404
+
+    asyncio.run(work())
+
+
+def test_a_request_waits_for_its_position(litefs_cluster, table):
+    """The transaction that the cookie names is made while the request waits for it."""
+    first, second = litefs_cluster.nodes[:2]
+    txid = first.mount.position(table).txid + 1
+    value = cookie.sign(Token({table: txid}), SECRET.encode(), time.time())
+
+    async def work():
+        async with served(second, table, wait_timeout=60) as client, served(first, table) as other:
+            headers = {"cookie": f"litefs_position={value}"}
+            waits = asyncio.create_task(client.get("/notes", headers=headers))
+            assert not (await asyncio.wait([waits], timeout=0.5))[0]
+            assert (await other.post("/notes")).status_code == 200
+            assert (await asyncio.wait_for(waits, 60)).json() == 1
 
     asyncio.run(work())
 
