@@ -38,7 +38,7 @@ lint: ## formatting, clippy, dependencies, Python and shell; changes nothing
 	@python3 scripts/steps.py lint
 
 test: ## lint, and all tests but the long ones; ends with one table
-	@scripts/setup.sh system rust python uv deny go
+	@scripts/setup.sh system rust python uv deny web go
 	@python3 scripts/steps.py test
 
 torture: ## what takes longer, in parts of at most 40 minutes; PART=nemesis-3 for one; goes on where it was
