@@ -2,7 +2,7 @@
 # there). `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help build dist fmt lint test torture bench demo setup
+.PHONY: help build dist wheels fmt lint test torture bench demo setup
 
 # Which part of `make torture` (scripts/torture.py lists them); empty: all that has not passed yet. Which
 # parts of `make bench` (bench/bench.py lists them), and its options: PART='writes reads --quick'.
@@ -22,6 +22,12 @@ dist: ## the program as it is shipped, small: target/dist/litefs-py; some minute
 	@scripts/setup.sh rust
 	cargo build --locked --profile dist
 
+wheels: dist ## wheels of the Python packages, into python/dist
+	@scripts/setup.sh uv
+	cd python && for package in litefs-py litefs-django litefs-fastapi; do \
+		(cd $$package && LITEFS_PY_BINARY=$(CURDIR)/target/dist/litefs-py ../.venv/bin/python -m hatchling build -t wheel -d ../dist) || exit 1; \
+	done
+
 fmt: ## formats all code
 	@scripts/setup.sh rust python uv
 	cargo fmt
@@ -33,7 +39,7 @@ lint: ## formatting, clippy, dependencies, Python and shell; changes nothing
 	@python3 scripts/steps.py lint
 
 test: ## lint, and all tests but the long ones; ends with one table
-	@scripts/setup.sh system rust python uv deny go
+	@scripts/setup.sh system rust python uv deny web go
 	@python3 scripts/steps.py test
 
 torture: ## what takes longer, in parts of at most 40 minutes; PART=nemesis-3 for one; goes on where it was

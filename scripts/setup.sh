@@ -7,6 +7,7 @@
 #     rust    the toolchain of rust-toolchain.toml with rustfmt and clippy
 #     python  .venv with tests/requirements.txt
 #     uv      python/.venv with the Python packages and their tools, by uv
+#     web     nginx and Chromium, for the examples of python/; done without if they fail
 #     go      Go, for the test that exchanges LTX files with the Go module; done without if it fails
 #     deny    cargo-deny in target/tools; some minutes when it is built for the first time
 set -euo pipefail
@@ -90,6 +91,20 @@ setup_uv() {
     printf '%s\n' "$wanted" >python/.venv/.locked
 }
 
+setup_web() {
+    local missing=()
+    PATH="$PATH:/usr/sbin" command -v nginx >/dev/null || missing+=(nginx-light)
+    command -v chromium >/dev/null || missing+=(chromium)
+    ((${#missing[@]} == 0)) && return
+    if command -v apt-get >/dev/null && [[ $(id -u) == 0 ]]; then
+        say "apt-get install ${missing[*]}"
+        apt-get update -qq || true
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+            "${missing[@]}" >/dev/null && return
+    fi
+    say "no ${missing[*]}: tests of the examples will be skipped"
+}
+
 setup_go() {
     command -v go >/dev/null && return
     if command -v apt-get >/dev/null && [[ $(id -u) == 0 ]]; then
@@ -109,10 +124,10 @@ setup_deny() {
     cargo install --quiet --locked --root target/tools --version "$CARGO_DENY" cargo-deny
 }
 
-(($# > 0)) || set -- system rust python uv go deny
+(($# > 0)) || set -- system rust python uv web go deny
 for part in "$@"; do
     case $part in
-    system | rust | python | uv | go | deny) "setup_$part" ;;
+    system | rust | python | uv | web | go | deny) "setup_$part" ;;
     *) fail "there is no part '$part'; see the head of this file" ;;
     esac
 done

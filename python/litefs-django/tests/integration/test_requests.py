@@ -3,10 +3,13 @@
 import concurrent.futures
 import os
 import signal
+import time
 from pathlib import Path
 
 import httpx
+from litefs_py import Token
 from litefs_py.cluster import wait_for
+from litefs_py.domain import cookie
 
 
 def add_and_count(one, other, rounds, prefix=""):
@@ -29,6 +32,24 @@ def test_who_wrote_reads_it_on_another_node(migrated):
         with httpx.Client() as browser:
             seen = [browser.get(f"{url}/session").text for url in (one, other, one, other)]
         assert seen == ["1", "2", "3", "4"]
+
+
+def test_a_request_waits_for_its_position(migrated):
+    """The transaction that the cookie names is made while the request waits for it."""
+    first, second = migrated.cluster.nodes[:2]
+    txid = first.mount.position(migrated.database).txid + 1
+    value = cookie.sign(Token({migrated.database: txid}), b"k" * 50, time.time())
+    with (
+        migrated.served(second, WAIT_TIMEOUT=60) as url,
+        migrated.served(first) as other,
+        concurrent.futures.ThreadPoolExecutor() as pool,
+    ):
+        headers = {"cookie": f"litefs_position={value}"}
+        waits = pool.submit(httpx.get, f"{url}/count", headers=headers, timeout=90)
+        assert httpx.get(f"{url}/count").text == "0"
+        assert not concurrent.futures.wait([waits], timeout=1).done
+        assert httpx.get(f"{other}/add/x").status_code == 200
+        assert waits.result(60).text == "1"
 
 
 def test_the_same_awaited(migrated):

@@ -1,14 +1,16 @@
 """FastAPI and SQLAlchemy on the nodes of a real cluster."""
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 from fastapi import Depends, FastAPI, HTTPException
 from litefs_fastapi import Litefs
-from litefs_py import CommitOutcomeUnknown, NodeDown, QuorumLost
+from litefs_py import CommitOutcomeUnknown, NodeDown, QuorumLost, Token
 from litefs_py.cluster import wait_for
+from litefs_py.domain import cookie
 from sqlalchemy import text
 
 SECRET = "a secret of all nodes"
@@ -65,6 +67,14 @@ async def served(node, database, **settings):
         yield client
 
 
+def is_gone(node):
+    try:
+        node.mount.require()
+    except NodeDown:
+        return True
+    return False
+
+
 def isolate(cluster, alone):
     """The leader last, or this one would lead for a moment."""
     for node in sorted(cluster.nodes, key=lambda node: node.check("primary")):
@@ -84,6 +94,23 @@ def test_who_wrote_reads_it_on_another_node(litefs_cluster, table):
             assert (await other.get("/linear")).json() == 30
             assert (await other.get("/health/readiness")).status_code == 200
             assert (await other.get("/health/nothing")).status_code == 404
+
+    asyncio.run(work())
+
+
+def test_a_request_waits_for_its_position(litefs_cluster, table):
+    """The transaction that the cookie names is made while the request waits for it."""
+    first, second = litefs_cluster.nodes[:2]
+    txid = first.mount.position(table).txid + 1
+    value = cookie.sign(Token({table: txid}), SECRET.encode(), time.time())
+
+    async def work():
+        async with served(second, table, wait_timeout=60) as client, served(first, table) as other:
+            headers = {"cookie": f"litefs_position={value}"}
+            waits = asyncio.create_task(client.get("/notes", headers=headers))
+            assert not (await asyncio.wait([waits], timeout=0.5))[0]
+            assert (await other.post("/notes")).status_code == 200
+            assert (await asyncio.wait_for(waits, 60)).json() == 1
 
     asyncio.run(work())
 
@@ -141,7 +168,7 @@ def test_a_pool_after_a_restart(litefs_cluster, table):
     with engine.begin() as connection:
         connection.execute(text("INSERT INTO note(text) VALUES ('x')"))
     litefs_cluster.kill(node)
-    wait_for(lambda: node.mount.stale(-1), 5, "the kernel notices")
+    wait_for(lambda: is_gone(node), 5, "the kernel notices")
     with pytest.raises(NodeDown):
         engine.connect()
     litefs_cluster.restart(node)
@@ -149,7 +176,7 @@ def test_a_pool_after_a_restart(litefs_cluster, table):
         assert connection.execute(text("SELECT count(*) FROM note")).scalar() == 1
         connection.execute(text("INSERT INTO note(text) VALUES ('y')"))
         litefs_cluster.kill(node)
-        wait_for(lambda: node.mount.stale(-1), 5, "the kernel notices")
+        wait_for(lambda: is_gone(node), 5, "the kernel notices")
         with pytest.raises((CommitOutcomeUnknown, NodeDown)):
             connection.commit()
     litefs_cluster.restart(node)

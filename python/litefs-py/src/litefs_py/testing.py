@@ -13,6 +13,7 @@ a cluster of one. Without FUSE, or without the program, such tests are skipped, 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -82,4 +83,5 @@ def litefs_node(litefs_shared_node: Cluster) -> ClusterNode:
 @pytest.fixture
 def litefs_database(request: pytest.FixtureRequest) -> str:
     """A name of this test's own, so that tests of one cluster do not meet."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", request.node.name)[:80] + ".db"
+    digest = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:8]
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", request.node.name)[:80] + f"-{digest}.db"

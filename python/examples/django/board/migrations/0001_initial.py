@@ -1,0 +1,17 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    initial = True
+    dependencies = []
+    operations = [
+        migrations.CreateModel(
+            name="Entry",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False)),
+                ("form", models.UUIDField(unique=True)),
+                ("text", models.CharField(max_length=200)),
+                ("made", models.DateTimeField(auto_now_add=True)),
+            ],
+        ),
+    ]
