@@ -96,7 +96,7 @@ impl Replica for TestReplica {
         Ok(SnapshotDatabase {
             name: name.clone(),
             incarnation,
-            index: found.index.max(at_least),
+            index: found.index,
             reader: Box::new(io::Cursor::new(found.bytes.clone())),
         })
     }
