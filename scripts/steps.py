@@ -179,6 +179,7 @@ def test_steps() -> list[Step]:
         pytest_step("nemesis", "tests/torture"),
         pytest_step("programs", "tests/sqlite_programs"),
         pytest_step("security", "tests/security"),
+        pytest_step("litefs", "tests/litefs"),
         pytest_step("mutants", "tests/mutants"),
     ]
 

@@ -28,7 +28,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
 ];
 
 /// Arrows beside the table, each with its reason. One that nobody uses any more is an error.
-const BESIDES: [(&str, &str, &str); 4] = [
+const BESIDES: [(&str, &str, &str); 5] = [
     ("commit", "sqlite", "lock bytes and frame offsets go by the names of the format"),
     ("commit", "ltx", "it encodes the transaction that it proposes"),
     (
@@ -37,6 +37,7 @@ const BESIDES: [(&str, &str, &str); 4] = [
         "`dev` makes the cluster's CA and the nodes' certificates; `doctor` reads when they end",
     ),
     ("cli", "store", "`import` reads a database and its WAL as SQLite would"),
+    ("litefs", "store", "it reads LiteFS's data folder, and sets aside what has diverged"),
 ];
 
 #[test]
