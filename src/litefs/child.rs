@@ -25,6 +25,9 @@ use crate::store::{durable, set_litefs_aside};
 
 /// Between two looks at how LiteFS is.
 const LOOK: Duration = Duration::from_millis(250);
+/// The same for a while after the lease has changed.
+const QUICK: Duration = Duration::from_millis(20);
+const QUICK_FOR: Duration = Duration::from_secs(1);
 /// For an answer to one. Longer than any pause of the machine that is no fault.
 const ANSWER: Duration = Duration::from_secs(1);
 /// The first and the longest pause between two starts.
@@ -331,6 +334,8 @@ async fn watch_litefs(litefs: Arc<Litefs>) -> String {
     let mut answered: Option<Instant> = None;
     let mut first: Option<Instant> = None;
     let mut lag_at: Option<Instant> = None;
+    let mut applied = litefs.raft.applied();
+    let mut quick = Instant::now();
     loop {
         match litefs.client.look(ANSWER).await {
             Ok(seen) => {
@@ -361,7 +366,15 @@ async fn watch_litefs(litefs: Arc<Litefs>) -> String {
                 }
             }
         }
-        sleep(LOOK).await;
+        // An entry is about the lease: what LiteFS makes of it shows a moment later.
+        let pause = if quick.elapsed() < QUICK_FOR { QUICK } else { LOOK };
+        tokio::select! {
+            changed = applied.changed(), if pause == LOOK => match changed {
+                Ok(()) => quick = Instant::now(),
+                Err(_) => return "the node is stopping".to_owned(),
+            },
+            () = sleep(pause) => {}
+        }
     }
 }
 

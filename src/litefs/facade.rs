@@ -209,6 +209,8 @@ impl Litefs {
 
     /// Gives back what the session holds, or may hold.
     async fn release(&self, session: String, within: Duration) -> Reply {
+        // It was primary, or wanted to be; it says so before anybody has looked again.
+        self.seen.send_if_modified(|seen| std::mem::take(&mut seen.primary));
         let tried = self.tried.lock().contains(&session);
         let state = self.raft.state();
         let holder = state.lease().holder().filter(|holder| holder.session == session);

@@ -118,7 +118,9 @@ impl Engine for LitefsEngine {
         let mut status = self.base.status();
         let (seen, lease) = (self.litefs.seen(), self.litefs.lease());
         let holder = lease.holder().map(|holder| holder.node);
-        status.role = if seen.primary { Role::Primary } else { Role::Replica };
+        // What was seen of LiteFS is some moments old; who holds the lease is known at once.
+        let primary = seen.primary && holder == Some(status.id);
+        status.role = if primary { Role::Primary } else { Role::Replica };
         status.leader = holder.map(|holder| self.base.name_of(holder));
         status.members = self.base.members(holder);
         status.lag_ms =

@@ -11,7 +11,16 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from devcluster import LONG, Cluster, Node, Writer, die_with_parent, end_process, wait_for
+from devcluster import (
+    LONG,
+    Cluster,
+    Node,
+    SqlError,
+    Writer,
+    die_with_parent,
+    end_process,
+    wait_for,
+)
 
 ROVER = Path(__file__).with_name("rover.py")
 
@@ -100,7 +109,8 @@ class LitefsCluster(Cluster):
 
     def create(self, name, *statements):
         """On the primary, in WAL mode; returns when every node has it."""
-        self.leader().sql(name, "PRAGMA journal_mode = wal", *statements)
+        self.write(name, "PRAGMA journal_mode = wal")
+        self.leader().sql(name, *statements)
         self.together(name)
 
     def together(self, name, deadline=30):
@@ -120,6 +130,18 @@ class LitefsCluster(Cluster):
 
     def followers_of(self, node):
         return [other for other in self.nodes if other is not node]
+
+    def write(self, name, statement, deadline=20):
+        """On whichever node is primary, once one is."""
+
+        def written():
+            try:
+                self.leader().sql(name, statement)
+            except SqlError:
+                return False
+            return True
+
+        wait_for(written, deadline, f"a write to {name}")
 
     def kill_litefs(self, node, how=signal.SIGKILL):
         pid = node.litefs_pid()

