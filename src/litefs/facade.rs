@@ -1,7 +1,7 @@
 //! Consul, as far as LiteFS knows it: on loopback, for the one LiteFS of this node.
 //!
 //! bounded-answer, one-primary: LiteFS's calls have no time limit of their own, and a call that hangs leaves
-//! a primary writable for ever. So every call is answered within a sixth of the lease's time to live,
+//! a primary writable for ever. So every call is answered within an eighth of the lease's time to live,
 //! whatever Raft does: a lease that is not certainly given is not given, a renewal that is not confirmed is
 //! to be tried again.
 //!

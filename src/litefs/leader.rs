@@ -15,6 +15,7 @@ use super::timing;
 use crate::cluster::{End, LeaseChange};
 use crate::core::NodeId;
 use crate::core::clock::unix_ms;
+use crate::mesh::PeerEventKind;
 
 /// Between two looks, if nothing happens.
 const LOOK: Duration = Duration::from_millis(100);
@@ -144,6 +145,9 @@ impl Litefs {
         let asked = members.keys().map(async |id| {
             let seen = if *id == self.me {
                 Some(self.standing(ANSWER).await)
+            } else if self.mesh.peer_state(*id) != Some(PeerEventKind::Up) {
+                // Nothing waits for who cannot be reached.
+                None
             } else {
                 self.ask::<Seen>(*id, &Ask::Standing, ANSWER).await.ok()
             };
