@@ -218,6 +218,7 @@ def test_steps() -> list[Step]:
         pytest_step("nemesis", "tests/torture"),
         pytest_step("programs", "tests/sqlite_programs"),
         pytest_step("security", "tests/security"),
+        pytest_step("litefs", "tests/litefs"),
         pytest_step("mutants", "tests/mutants"),
         python_script("python units", "tools/versions.py"),
         python_step("python", "-m", "integration"),

@@ -12,6 +12,7 @@ pub mod commit;
 pub mod core;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+pub mod litefs;
 pub mod locks;
 pub mod ltx;
 pub mod mesh;

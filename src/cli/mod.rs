@@ -21,6 +21,7 @@ mod failure;
 mod history;
 mod import;
 mod join;
+mod litefs_guard;
 mod logging;
 mod manual;
 mod member;
@@ -95,9 +96,12 @@ enum Command {
     Completions(manual::CompletionsArgs),
     /// Write the manual pages into a folder.
     Man(manual::ManArgs),
-    /// What `dev` runs a node by: dies with its parent.
+    /// What `dev` runs a node by, and the guard LiteFS: dies with its parent.
     #[command(name = "dev-child", hide = true)]
     DevChild(dev::ChildArgs),
+    /// What the daemon runs LiteFS by: ends it when the daemon is silent.
+    #[command(name = "litefs-guard", hide = true)]
+    LitefsGuard(litefs_guard::Args),
 }
 
 impl Cli {
@@ -132,6 +136,7 @@ impl Cli {
             Command::Completions(args) => manual::completions(&args),
             Command::Man(args) => manual::pages(&args),
             Command::DevChild(args) => Err(dev::run_child(&args)),
+            Command::LitefsGuard(args) => litefs_guard::run(&args),
         }
     }
 }

@@ -24,6 +24,11 @@ pub trait Ended: Display {
     fn exit(&self) -> Exit {
         Exit::Software
     }
+
+    /// An exit code that is another program's, to be passed on as it is.
+    fn passed_on(&self) -> Option<i32> {
+        None
+    }
 }
 
 impl Ended for NodeError {
@@ -34,6 +39,13 @@ impl Ended for NodeError {
             Blame::Unavailable => Exit::Unavailable,
             Blame::Disk => Exit::Io,
             Blame::Node => Exit::Software,
+        }
+    }
+
+    fn passed_on(&self) -> Option<i32> {
+        match self {
+            NodeError::Application { code } => Some(*code),
+            _ => None,
         }
     }
 }
@@ -63,6 +75,12 @@ pub fn run<E: Ended, F: Future<Output = Result<(), E>>>(
     let ended = runtime.block_on(node(config));
     // Something that blocks may wait for what does not come any more, once the node has stopped.
     runtime.shutdown_timeout(LAST_WORK);
+    if let Err(error) = &ended
+        && let Some(code) = error.passed_on()
+    {
+        eprintln!("litefs-py: {error}");
+        std::process::exit(code);
+    }
     ended.map_err(|error| Failure::new(error.exit(), format!("the node ended: {error}")))
 }
 

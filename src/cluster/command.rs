@@ -110,4 +110,14 @@ pub enum Refused {
     NameTaken,
     #[error("this number was given to another node before; numbers are never used again")]
     NumberTaken,
+    #[error("another session holds the lease")]
+    LeaseHeld,
+    #[error("this node is not chosen to hold the lease")]
+    NotChosen,
+    #[error("the session is not the one that holds the lease")]
+    SessionUnknown,
+    #[error("LiteFS's cluster has another id already")]
+    OtherCluster,
+    #[error("a text is too long to be kept")]
+    TooLong,
 }

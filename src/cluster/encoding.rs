@@ -7,12 +7,14 @@
 //! - 1: databases, verdicts, the applied entry.
 //! - 2: the same, then the registry. Written only once there is something in it, so that a node of the
 //!   version before reads what a cluster without tokens and changed members writes.
+//! - 3: the same, then the lease of LiteFS; written only where there is one.
 
-use super::{Registry, State};
+use super::{Lease, Registry, State};
 
 /// "litefs-py cluster state".
 const MAGIC: [u8; 8] = *b"LFSPYCST";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
+const WITHOUT_LEASE: u32 = 2;
 const WITHOUT_REGISTRY: u32 = 1;
 const HEADER: usize = 16;
 
@@ -38,16 +40,25 @@ impl State {
     /// This state as bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let bare = self.registry == Registry::default();
+        let version = if self.lease != Lease::default() {
+            VERSION
+        } else if self.registry != Registry::default() {
+            WITHOUT_LEASE
+        } else {
+            WITHOUT_REGISTRY
+        };
         let mut bytes = Vec::from(MAGIC);
-        bytes.extend(if bare { WITHOUT_REGISTRY } else { VERSION }.to_be_bytes());
+        bytes.extend(version.to_be_bytes());
         bytes.extend([0; 4]);
         // Into memory, and every map knows its length: there is no error that this could give. If
         // there were, the empty bytes would be refused by `decode`.
         let parts = (&self.databases, &self.verdicts, &self.applied);
         let mut bytes = postcard::to_extend(&parts, bytes).unwrap_or_default();
-        if !bare {
+        if version >= WITHOUT_LEASE {
             bytes = postcard::to_extend(&self.registry, bytes).unwrap_or_default();
+        }
+        if version >= VERSION {
+            bytes = postcard::to_extend(&self.lease, bytes).unwrap_or_default();
         }
         let crc = crc_fast::crc32_iscsi(bytes.get(HEADER..).unwrap_or_default());
         if let Some(place) = bytes.get_mut(12..HEADER) {
@@ -79,12 +90,17 @@ impl State {
         let content = |error: postcard::Error| DecodeError::Content(error.to_string());
         let (parts, rest) = postcard::take_from_bytes(body).map_err(content)?;
         let (databases, verdicts, applied) = parts;
-        let (registry, rest) = if version == WITHOUT_REGISTRY {
-            (Registry::default(), rest)
-        } else {
+        let (registry, rest) = if version >= WITHOUT_LEASE {
             postcard::take_from_bytes(rest).map_err(content)?
+        } else {
+            (Registry::default(), rest)
         };
-        let state = State { databases, verdicts, applied, registry };
+        let (lease, rest) = if version >= VERSION {
+            postcard::take_from_bytes(rest).map_err(content)?
+        } else {
+            (Lease::default(), rest)
+        };
+        let state = State { databases, verdicts, applied, registry, lease };
         if !rest.is_empty() {
             return Err(DecodeError::Content(format!("{} bytes are left over", rest.len())));
         }
@@ -101,7 +117,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cluster::{Authority, Change, Command, Commit, Part, Payload, Root, Rotation};
+    use crate::cluster::{
+        Authority, Change, Command, Commit, End, LeaseChange, Part, Payload, Root, Rotation,
+    };
     use crate::core::{
         Boot, Checksum, DatabaseName, EntryId, NodeId, Position, TransactionId, Txid,
     };
@@ -183,7 +201,8 @@ mod tests {
         // Whatever is cut off or left over is noticed beneath a right checksum, too.
         let body = &VERSION_2[HEADER..];
         for len in 0..body.len() {
-            assert!(State::decode(&sealed_as(VERSION, &body[..len])).is_err(), "cut at {len}");
+            let cut = sealed_as(WITHOUT_LEASE, &body[..len]);
+            assert!(State::decode(&cut).is_err(), "cut at {len}");
         }
     }
     #[rustfmt::skip]
@@ -201,6 +220,47 @@ mod tests {
     ];
 
     #[test]
+    fn version_3_is_what_it_was() {
+        let mut state = state();
+        let session = || "s".to_owned();
+        let changes = [
+            LeaseChange::Identify { cluster_id: "LFSC".into() },
+            LeaseChange::Choose { node: NodeId(1), asked: None },
+            LeaseChange::Acquire { node: NodeId(1), session: session(), ttl_ms: 3000, now_ms: 5 },
+            LeaseChange::End { session: session(), end: End::Died, now_ms: 6 },
+            LeaseChange::Choose { node: NodeId(2), asked: Some("n".into()) },
+            LeaseChange::Acquire { node: NodeId(2), session: session(), ttl_ms: 3000, now_ms: 7 },
+            LeaseChange::Choose { node: NodeId(1), asked: Some("m".into()) },
+        ];
+        for (index, change) in (302..).zip(changes) {
+            state.change(EntryId { term: 4, index }, &Change::Lease(change)).unwrap();
+        }
+        assert_eq!(state.encode(), VERSION_3);
+        assert_eq!(State::decode(&VERSION_3), Ok(state.clone()));
+        let body = &VERSION_3[HEADER..];
+        for len in 0..body.len() {
+            assert!(State::decode(&sealed_as(VERSION, &body[..len])).is_err(), "cut at {len}");
+        }
+        state
+            .change(
+                EntryId { term: 4, index: 310 },
+                &Change::Lease(LeaseChange::End { session: session(), end: End::Hung, now_ms: 9 }),
+            )
+            .unwrap();
+        assert_eq!(State::decode(&state.encode()), Ok(state), "also while it is free");
+    }
+    #[rustfmt::skip]
+    const VERSION_3: [u8; 101] = [
+        0x4c, 0x46, 0x53, 0x50, 0x59, 0x43, 0x53, 0x54, 0x00, 0x00, 0x00, 0x03, 0xb7, 0x40, 0xa4, 0x51,
+        0x01, 0x06, 0x61, 0x70, 0x70, 0x2e, 0x64, 0x62, 0xac, 0x02, 0x01, 0x85, 0x80, 0x80, 0x80, 0x80,
+        0x80, 0x80, 0x80, 0x80, 0x01, 0x80, 0x20, 0x02, 0xac, 0x02, 0x01, 0x02, 0x02, 0x03, 0x01, 0x00,
+        0xac, 0x02, 0xac, 0x02, 0x03, 0x02, 0x01, 0x03, 0x04, 0xb4, 0x02, 0x00, 0x00, 0x00, 0x01, 0x04,
+        0x4c, 0x46, 0x53, 0x43, 0x01, 0x01, 0x01, 0x01, 0x6d, 0x01, 0x02, 0x01, 0x73, 0xb8, 0x17, 0x02,
+        0x00, 0x02, 0x02, 0x01, 0x01, 0x05, 0x00, 0x00, 0x00, 0x00, 0x02, 0x02, 0x07, 0x01, 0x01, 0x01,
+        0x00, 0x01, 0x01, 0x6e, 0x01,
+    ];
+
+    #[test]
     fn other_bytes_are_refused_with_the_reason() {
         let good = state().encode();
         assert_eq!(State::decode(&good), Ok(state()));
@@ -209,8 +269,8 @@ mod tests {
         bytes[0] = b'X';
         assert_eq!(State::decode(&bytes), Err(DecodeError::Magic));
         let mut bytes = good.clone();
-        bytes[11] = 3;
-        assert_eq!(State::decode(&bytes), Err(DecodeError::Version(3)));
+        bytes[11] = 4;
+        assert_eq!(State::decode(&bytes), Err(DecodeError::Version(4)));
 
         let mut body = good[HEADER..].to_vec();
         body.push(0);

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use super::{Change, Command, Commit, Part, Payload, State};
+use super::{Change, Command, Commit, End, LeaseChange, Part, Payload, State};
 use crate::core::{
     Boot, Checksum, DatabaseName, EntryId, Incarnation, NodeId, Position, TransactionId, Txid,
 };
@@ -13,12 +13,14 @@ use crate::core::{
 pub fn state(bytes: &[u8]) {
     check(bytes);
     check(&sealed(bytes));
-    // The same, as one with a registry.
-    let mut bytes = sealed(bytes);
-    if let Some(version) = bytes.get_mut(11) {
-        *version = 2;
+    // The same, as one with a registry, and as one with a lease.
+    for later in [2, 3] {
+        let mut bytes = sealed(bytes);
+        if let Some(version) = bytes.get_mut(11) {
+            *version = later;
+        }
+        check(&bytes);
     }
-    check(&bytes);
 }
 
 fn check(bytes: &[u8]) {
@@ -78,5 +80,16 @@ pub fn states() -> Vec<Vec<u8>> {
     // Refused or not: it is a seed.
     let _ = state.change(EntryId { term: 1, index: 70 }, &change);
     seeds.push(state.encode().split_off(16));
+    let node = NodeId(2);
+    let lease = [
+        LeaseChange::Identify { cluster_id: "LFSC".into() },
+        LeaseChange::Choose { node, asked: Some("n2".into()) },
+        LeaseChange::Acquire { node, session: "s".into(), ttl_ms: 3000, now_ms: 7 },
+        LeaseChange::End { session: "s".into(), end: End::Died, now_ms: 8 },
+    ];
+    for (index, change) in (71..).zip(lease) {
+        let _ = state.change(EntryId { term: 1, index }, &Change::Lease(change));
+        seeds.push(state.encode().split_off(16));
+    }
     seeds
 }

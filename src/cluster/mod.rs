@@ -5,6 +5,7 @@
 //!   [`State::apply`] is total and deterministic: the same entries make the same state on every
 //!   node, and no input makes it panic.
 //! - [`Registry`]: who should be a member, the tokens that let nodes in, and the cluster's CA.
+//! - [`Lease`]: who is primary under the other engine, and who may become it.
 //! - [`WriteLocks`]: who may write to which database. It lives on the leader alone and is made
 //!   anew by every leader; nothing of it is in the log.
 //! - [`invariants`]: the promises of the above, each as a check that a simulation can run.
@@ -21,6 +22,7 @@ mod encoding;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod invariants;
+mod lease;
 mod registry;
 mod state;
 mod verdicts;
@@ -29,6 +31,7 @@ mod write_locks;
 pub use authority::{Authority, Root, Rotation};
 pub use command::{Command, Commit, Payload, Refusal, Refused, Verdict};
 pub use encoding::DecodeError;
+pub use lease::{Chosen, End, Holder, Lease, LeaseChange, Tenure};
 pub use registry::{Change, Node, Part, Registry, Token, TokenState};
 pub use state::{DatabaseState, Effect, State};
 pub use verdicts::KEPT_VERDICTS;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Authority, Refused};
+use super::{Authority, LeaseChange, Refused};
 use crate::core::NodeId;
 
 /// How long a token is remembered after its end, in seconds: so that who comes late is told why.
@@ -95,6 +95,8 @@ pub enum Change {
     },
     /// The certificate authority, as it is from now on.
     Certify(Authority),
+    /// Of LiteFS's lease. Never before every member knows it.
+    Lease(LeaseChange),
 }
 
 /// See the module.
@@ -182,6 +184,8 @@ impl Registry {
                 self.authority = Some(authority.clone());
                 Ok(())
             }
+            // The state gives it to the lease.
+            Change::Lease(_) => Ok(()),
         }
     }
 

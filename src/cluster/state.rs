@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::verdicts::NodeVerdicts;
-use super::{Change, Command, Commit, Refusal, Refused, Registry, Verdict};
+use super::{Change, Command, Commit, Lease, Refusal, Refused, Registry, Verdict};
 use crate::core::{DatabaseName, EntryId, Incarnation, NodeId, Position, TransactionId, Txid};
 
 /// A database, as the cluster knows it.
@@ -51,13 +51,15 @@ impl Effect {
     }
 }
 
-/// All that the entries of the log so far have made: the databases, the last verdicts, the registry.
+/// All that the entries of the log so far have made: the databases, the last verdicts, the registry,
+/// LiteFS's lease.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct State {
     pub(super) databases: BTreeMap<DatabaseName, DatabaseState>,
     pub(super) verdicts: BTreeMap<NodeId, NodeVerdicts>,
     pub(super) applied: EntryId,
     pub(super) registry: Registry,
+    pub(super) lease: Lease,
 }
 
 impl State {
@@ -90,14 +92,23 @@ impl State {
         &self.registry
     }
 
-    /// Applies an entry that changes the registry. Total and deterministic (one-history); a refused
-    /// change changes nothing but what is applied.
+    /// LiteFS's lease.
+    #[must_use]
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Applies an entry that changes the registry, or the lease. Total and deterministic
+    /// (one-history); a refused change changes nothing but what is applied.
     ///
     /// # Errors
     /// Why it was refused.
     pub fn change(&mut self, entry: EntryId, change: &Change) -> Result<(), Refused> {
         self.applied = entry;
-        self.registry.change(change)
+        match change {
+            Change::Lease(change) => self.lease.change(change),
+            change => self.registry.change(change),
+        }
     }
 
     /// Takes note of an entry without a command: a blank one, or a change of members.
@@ -182,7 +193,8 @@ impl State {
 
     /// Whether [`Self::apply`] could have made this; what was read from a disk may not be so.
     pub(super) fn is_consistent(&self) -> bool {
-        self.verdicts.values().all(NodeVerdicts::is_consistent)
+        self.lease.is_consistent()
+            && self.verdicts.values().all(NodeVerdicts::is_consistent)
             && self.databases.values().all(|database| {
                 database.incarnation.0 <= database.index && database.index <= self.applied.index
             })

@@ -13,6 +13,8 @@ pub struct Ends {
     /// Size of the database after it, in pages. 0: the database is deleted.
     pub commit: u32,
     pub min_txid: Txid,
+    /// Of the database before it; nothing of sense before a snapshot.
+    pub base: Checksum,
     /// Where it leads.
     pub position: Position,
 }
@@ -30,7 +32,8 @@ impl Ends {
         let position = Position { txid: Txid(be64(head, 24)), checksum: Checksum(be64(tail, 0)) };
         // The upper half is the page size.
         let commit = be64(head, 8) as u32;
-        Ok(Self { commit, min_txid: Txid(be64(head, 16)), position })
+        let base = Checksum(be64(head, 40));
+        Ok(Self { commit, min_txid: Txid(be64(head, 16)), base, position })
     }
 }
 
@@ -61,7 +64,8 @@ mod tests {
         let after = page_checksum(3, &[1; 512]);
         let (mut bytes, _) = encoder.finish(after).unwrap();
         let position = Position { txid: Txid(9), checksum: after };
-        let said = Ends { commit: 7, min_txid: Txid(5), position };
+        let base = Checksum(Checksum::FLAG | 3);
+        let said = Ends { commit: 7, min_txid: Txid(5), base, position };
         let ends =
             |bytes: &[u8]| Ends::parse(bytes.first_chunk().unwrap(), bytes.last_chunk().unwrap());
         assert_eq!(ends(&bytes).unwrap(), said);

@@ -174,6 +174,12 @@ pub struct FrameReceiver {
 }
 
 impl FrameReceiver {
+    /// The other side always has something to say: so long without a byte, and the connection is of no
+    /// more use ([`FrameError::Silent`]).
+    pub fn expect_within(&mut self, silence: Duration) {
+        self.silence = Some(silence);
+    }
+
     /// The next frame; `None`: the other side ended the stream in order. May be dropped and called
     /// again without loss. Waits without bound for a frame to begin; one that began must
     /// be complete in time (10 s, and 1 s for each MiB).

@@ -34,6 +34,7 @@ pub struct Handlers {
     pub rpc: Arc<dyn RpcHandler>,
     pub raft: Arc<dyn StreamHandler>,
     pub bulk: Arc<dyn StreamHandler>,
+    pub litefs: Arc<dyn StreamHandler>,
     pub joins: Arc<dyn JoinHandler>,
 }
 

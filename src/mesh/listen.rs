@@ -122,6 +122,7 @@ async fn one(
             Purpose::Rpc => serve::serve(from, connection, Arc::clone(&handlers.rpc)).await,
             Purpose::Raft => handlers.raft.accept(from, connection).await,
             Purpose::Bulk => handlers.bulk.accept(from, connection).await,
+            Purpose::Litefs => handlers.litefs.accept(from, connection).await,
         }
     };
     let mut members = shared.members.subscribe();

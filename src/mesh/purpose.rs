@@ -11,16 +11,18 @@ pub enum Purpose {
     Raft,
     /// Large things in pieces: snapshots, staged transactions.
     Bulk,
+    /// The HTTP of LiteFS, the other engine, as it is.
+    Litefs,
 }
 
 impl Purpose {
-    pub const ALL: [Purpose; 3] = [Purpose::Rpc, Purpose::Raft, Purpose::Bulk];
+    pub const ALL: [Purpose; 4] = [Purpose::Rpc, Purpose::Raft, Purpose::Bulk, Purpose::Litefs];
 
     /// The longest frame, in bytes. A longer one is refused from its header alone.
     pub const fn max_frame(self) -> usize {
         match self {
             Purpose::Rpc | Purpose::Raft => 16 << 20,
-            Purpose::Bulk => 1 << 20,
+            Purpose::Bulk | Purpose::Litefs => 1 << 20,
         }
     }
 
@@ -30,6 +32,7 @@ impl Purpose {
             Purpose::Rpc => b"litefs-py/1 rpc",
             Purpose::Raft => b"litefs-py/1 raft",
             Purpose::Bulk => b"litefs-py/1 bulk",
+            Purpose::Litefs => b"litefs-py/1 litefs",
         }
     }
 
@@ -43,7 +46,7 @@ impl Purpose {
     /// receiver may be waiting for a disk.
     pub(super) const fn unacknowledged(self) -> Duration {
         match self {
-            Purpose::Rpc | Purpose::Raft => Duration::from_secs(3),
+            Purpose::Rpc | Purpose::Raft | Purpose::Litefs => Duration::from_secs(3),
             Purpose::Bulk => Duration::from_secs(15),
         }
     }

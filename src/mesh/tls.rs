@@ -22,6 +22,7 @@ pub(super) struct Tls {
     rpc: Arc<ClientConfig>,
     raft: Arc<ClientConfig>,
     bulk: Arc<ClientConfig>,
+    litefs: Arc<ClientConfig>,
 }
 
 fn bad(what: &str, error: impl std::fmt::Display) -> MeshError {
@@ -92,6 +93,7 @@ impl Tls {
             rpc: client(Purpose::Rpc),
             raft: client(Purpose::Raft),
             bulk: client(Purpose::Bulk),
+            litefs: client(Purpose::Litefs),
         })
     }
 
@@ -106,6 +108,7 @@ impl Tls {
             Purpose::Rpc => self.rpc.clone(),
             Purpose::Raft => self.raft.clone(),
             Purpose::Bulk => self.bulk.clone(),
+            Purpose::Litefs => self.litefs.clone(),
         }
     }
 }

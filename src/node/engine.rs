@@ -34,7 +34,7 @@ pub struct EmbeddedEngine {
     cluster: String,
     id: NodeId,
     name: String,
-    membership: Arc<Membership>,
+    pub(super) membership: Arc<Membership>,
     started: Instant,
     pub(super) databases: Arc<AllDatabases>,
     pub(super) uploads: Arc<Uploads>,
@@ -85,7 +85,7 @@ impl EmbeddedEngine {
         self.membership.roster.now().name_of(id)
     }
 
-    fn by_name(&self, name: &str) -> Option<NodeId> {
+    pub(super) fn by_name(&self, name: &str) -> Option<NodeId> {
         self.membership.roster.now().by_name(name)
     }
 
@@ -118,7 +118,7 @@ impl EmbeddedEngine {
         asked.await.unwrap_or_else(|why: String| Copy::Unread { why })
     }
 
-    fn members(&self, leader: Option<NodeId>) -> Vec<MemberStatus> {
+    pub(super) fn members(&self, leader: Option<NodeId>) -> Vec<MemberStatus> {
         let raft = self.raft.status();
         let known = self.membership.roster.now();
         let role = |id: &NodeId| match leader {

@@ -16,6 +16,8 @@ mod engine;
 mod group;
 mod history;
 mod leaders;
+mod litefs;
+mod litefs_engine;
 mod live;
 mod machine;
 mod membership;
@@ -34,6 +36,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::process::Signal;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch::{Receiver, Sender, channel as watch_channel};
@@ -46,12 +49,14 @@ use crate::commit::{
 use crate::core::config::{Config, Immutable, JournalPolicy, LogLevel, Passthrough};
 use crate::core::history::Cause;
 use crate::core::{NodeId, SystemClock};
+use crate::litefs::Litefs;
 use crate::mesh::{Mesh, MeshConfig, Peer};
 pub use crate::mount::end_by_force;
 use crate::mount::{Mount, MountConfig};
 use crate::raft::{Compaction, RaftConfig, RaftNode, StagedFiles, StagedFolder};
 use crate::store::Store;
 
+pub use crate::litefs::run_guard as run_litefs_guard;
 use certificates::Certificates;
 pub use data_folder::{DataFolder, DataFolderError};
 use engine::EmbeddedEngine;
@@ -82,10 +87,19 @@ pub enum NodeError {
     Api(#[from] crate::api::ApiError),
     #[error(transparent)]
     Account(#[from] accounts::NoAccount),
+    #[error(transparent)]
+    Litefs(#[from] crate::litefs::LitefsError),
+    #[error(
+        "{path} is of a cluster with the engine {found}, and the configuration says engine: {wanted}; \
+         correct it, or give the node another data_dir"
+    )]
+    OtherEngine { path: String, found: &'static str, wanted: &'static str },
     #[error("cannot {what}: {source}")]
     Io { what: &'static str, source: std::io::Error },
     #[error("the mount {0} was taken away from outside; the node stops rather than serve nobody")]
     MountEnded(String),
+    #[error("the application (litefs.exec) has ended with exit code {code}")]
+    Application { code: i32 },
     #[error("{0}")]
     Stopped(String),
     #[error("a part of the node has failed; its log says which")]
@@ -120,6 +134,7 @@ impl NodeError {
             NodeError::Files(_)
             | NodeError::DataFolder(data_folder::DataFolderError::Removed { .. })
             | NodeError::Account(_)
+            | NodeError::OtherEngine { .. }
             | NodeError::Mesh(_)
             | NodeError::Mount(
                 MountError::Missing { .. }
@@ -158,6 +173,8 @@ struct Parts {
     mesh: Mesh,
     membership: Arc<Membership>,
     listening: crate::mesh::Listening,
+    /// The other engine, where it is configured.
+    litefs: Option<Arc<Litefs>>,
     /// What ended Raft, once something did.
     failed: Receiver<Option<String>>,
 }
@@ -173,6 +190,9 @@ pub async fn run(config: Config, set_level: fn(LogLevel)) -> Result<(), NodeErro
     let config = live.running();
     set_level(config.log.level);
     let parts = start(&config, folder).await?;
+    if let Some(litefs) = parts.litefs.clone() {
+        return litefs::run(config, parts, litefs, live, stop, set_level).await;
+    }
     let databases = Arc::clone(&parts.databases);
     blocking(move || databases.begin_to_serve()).await??;
     tokio::spawn(Arc::clone(&parts.databases).fetch_lost());
@@ -194,7 +214,7 @@ pub async fn run(config: Config, set_level: fn(LogLevel)) -> Result<(), NodeErro
     let mut ended = mount.ended();
     let removed = parts.membership.removed.subscribe();
     let outcome = tokio::select! {
-        () = stop.wait() => Ok(None),
+        _ = stop.wait() => Ok(None),
         () = until_true(&mut ended) => {
             Err(NodeError::MountEnded(config.mount.path.display().to_string()))
         }
@@ -305,7 +325,9 @@ async fn start(config: &Config, folder: DataFolder) -> Result<Parts, NodeError> 
         removed: Sender::default(),
     });
     tokio::spawn(caretaker::follow_members(Arc::clone(&membership)));
-    let handlers = service::handlers(&raft, service, &membership);
+    litefs::check_engine(config, &folder, &raft.state())?;
+    let litefs = litefs::build(config, &folder, &mesh, &raft);
+    let handlers = service::handlers(&raft, service, &membership, litefs.clone());
     let listening = mesh.listen_on(&config.mesh.listen.to_string(), handlers).await?;
     tokio::spawn(Arc::clone(&arbiter).run());
     tokio::spawn(Arc::clone(&leaders).follow());
@@ -323,6 +345,7 @@ async fn start(config: &Config, folder: DataFolder) -> Result<Parts, NodeError> 
         mesh,
         membership,
         listening,
+        litefs,
         failed,
     })
 }
@@ -536,10 +559,11 @@ impl StopSignals {
         Ok(Self { term: listen(SignalKind::terminate())?, int: listen(SignalKind::interrupt())? })
     }
 
-    async fn wait(&mut self) {
+    /// Which of them came.
+    async fn wait(&mut self) -> Signal {
         tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.int.recv() => {}
+            _ = self.term.recv() => Signal::TERM,
+            _ = self.int.recv() => Signal::INT,
         }
     }
 }

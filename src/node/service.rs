@@ -12,7 +12,8 @@ use super::{scrub, switchover};
 use crate::commit::{METHOD, Service};
 use crate::core::engine::Copy;
 use crate::core::{DatabaseName, NodeId};
-use crate::mesh::{Handlers, JoinAnswer, JoinHandler, JoinRequest, RpcHandler};
+use crate::litefs::{self, Litefs};
+use crate::mesh::{Handlers, JoinAnswer, JoinHandler, JoinRequest, NoStreams, RpcHandler};
 use crate::raft::{RaftHandlers, RaftNode};
 
 /// The method number of "hand leadership over": which node to, if any is wished for; and who asked.
@@ -40,6 +41,8 @@ pub const JOIN: u8 = 71;
 pub const PAGE: u8 = 72;
 
 struct Calls {
+    /// The other engine, where it is this one's.
+    litefs: Option<Arc<Litefs>>,
     raft: RaftHandlers,
     writes: Service,
     membership: Arc<Membership>,
@@ -79,6 +82,13 @@ impl RpcHandler for Calls {
                 let copy = check(&self.membership, name, patience).await;
                 serde_json::to_vec(&copy).map(Bytes::from).map_err(|error| error.to_string())
             })
+        } else if method == litefs::METHOD {
+            if let Some(litefs) = &self.litefs {
+                return litefs.call(from, method, request);
+            }
+            // As an older version says it.
+            let why = format!("there is no method {method}: the engine is embedded");
+            Box::pin(std::future::ready(Err(why)))
         } else if (ADMINISTER..=PAGE).contains(&method) {
             Box::pin(self.about_members(from, method, request))
         } else {
@@ -128,13 +138,20 @@ impl JoinHandler for Joins {
     }
 }
 
-pub fn handlers(raft: &Arc<RaftNode>, writes: Service, membership: &Arc<Membership>) -> Handlers {
+pub fn handlers(
+    raft: &Arc<RaftNode>,
+    writes: Service,
+    membership: &Arc<Membership>,
+    litefs: Option<Arc<Litefs>>,
+) -> Handlers {
     let parts = raft.handlers();
+    let streams = litefs.as_ref().map_or_else(|| Arc::new(NoStreams) as _, |one| one.streams());
     Handlers {
         raft: parts.raft(),
         bulk: parts.bulk(),
+        litefs: streams,
         joins: Arc::new(Joins(Arc::clone(membership))),
-        rpc: Arc::new(Calls { raft: parts, writes, membership: Arc::clone(membership) }),
+        rpc: Arc::new(Calls { litefs, raft: parts, writes, membership: Arc::clone(membership) }),
     }
 }
 

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-use super::engine::EmbeddedEngine;
 use crate::core::engine::{DatabaseStatus, Engine, Role, Status};
 
 /// Between two looks.
@@ -22,7 +21,7 @@ const NAMED: usize = 3;
 const IN_STEP: u64 = 1000;
 
 /// Tells systemd, where there is one, that the node serves, and goes on telling.
-pub fn begin(engine: &Arc<EmbeddedEngine>) {
+pub fn begin<E: Engine + 'static>(engine: &Arc<E>) {
     notify(&[NotifyState::Ready]);
     let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 3);
     let systemd = std::env::var_os("NOTIFY_SOCKET").is_some();

@@ -231,7 +231,9 @@ impl RaftHandlers {
     pub async fn serve(&self, from: NodeId, purpose: Purpose, stream: Stream) {
         match purpose {
             Purpose::Raft => self.services.appends(from.0, stream).await,
-            Purpose::Bulk | Purpose::Rpc => self.services.bulk(from.0, stream).await,
+            Purpose::Bulk | Purpose::Rpc | Purpose::Litefs => {
+                self.services.bulk(from.0, stream).await;
+            }
         }
     }
 

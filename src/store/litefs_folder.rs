@@ -6,13 +6,18 @@
 //! LiteFS holds a database against its last LTX file when it starts; the same is done here. What a
 //! LiteFS that was killed left in between it mends at its next start: then it is refused here.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use super::aside::{DROPPED, WHY};
+use super::durable;
 use super::outside::{Outside, OutsideError};
-use crate::core::{DatabaseName, Position};
+use super::record::Record;
+use crate::core::{Checksum, DatabaseName, Position, Txid};
 use crate::ltx::{Ends, Header, Trailer};
+use crate::sqlite::{DatabaseHeader, header};
 
 /// A database of it.
 pub struct LitefsDatabase {
@@ -82,6 +87,135 @@ impl LitefsDatabase {
     }
 }
 
+/// The positions of all databases in a LiteFS's data folder, by their last LTX files; also while LiteFS
+/// runs. What cannot be read has none. Blocks.
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn litefs_positions(folder: &Path) -> Result<BTreeMap<String, Position>, OutsideError> {
+    let dbs = folder.join("dbs");
+    let listing = match fs::read_dir(&dbs) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        listing => listing.map_err(at("list", &dbs))?,
+    };
+    let mut found = BTreeMap::new();
+    for entry in listing {
+        let path = entry.map_err(at("list", &dbs))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+        if let (Some(name), Ok(Some(ends))) = (name, last_ltx(&path.join("ltx"))) {
+            found.insert(name, ends.position);
+        }
+    }
+    Ok(found)
+}
+
+/// What a database of a running LiteFS looks like on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LitefsShape {
+    /// Bytes.
+    pub page_size: u32,
+    pub pages: u32,
+    pub is_wal: bool,
+    pub wal_bytes: u64,
+}
+
+/// The shape of one database; `None`: it cannot be told. Blocks.
+#[must_use]
+pub fn litefs_shape(folder: &Path, database: &str) -> Option<LitefsShape> {
+    let folder = folder.join("dbs").join(database);
+    let ends = last_ltx(&folder.join("ltx")).ok()??;
+    let mut first = [0; header::SIZE];
+    File::open(folder.join("database")).ok()?.read_exact(&mut first).ok()?;
+    let header = DatabaseHeader::parse(&first).ok()?;
+    Some(LitefsShape {
+        page_size: header.page_size,
+        pages: ends.commit,
+        is_wal: header.is_wal(),
+        wal_bytes: fs::metadata(folder.join("wal")).map_or(0, |found| found.len()),
+    })
+}
+
+/// The checksum that a database had after a transaction, as far as a file of it, or of the next, is still
+/// there. Blocks.
+#[must_use]
+pub fn litefs_checksum_at(folder: &Path, database: &str, txid: Txid) -> Option<Checksum> {
+    let ltx = folder.join("dbs").join(database).join("ltx");
+    for entry in fs::read_dir(ltx).ok()?.flatten() {
+        let path = entry.path();
+        let Some((min, max)) = txids(&path) else { continue };
+        if max == txid.0 {
+            return read_ends(&path).ok().map(|ends| ends.position.checksum);
+        }
+        // A snapshot is made on nothing: what was before it, it does not say.
+        if min > 1 && min == txid.0 + 1 {
+            return read_ends(&path).ok().map(|ends| ends.base);
+        }
+    }
+    None
+}
+
+/// Copies a database of a LiteFS that does not write to it into `aside`, durably, so that it is listed and
+/// exported like everything that is kept there (nothing-discarded). `None`: it is there already. Blocks.
+///
+/// # Errors
+/// The file system's.
+pub fn set_litefs_aside(
+    folder: &Path,
+    database: &DatabaseName,
+    position: Position,
+    aside: &Path,
+    why: &str,
+    seconds: u64,
+) -> io::Result<Option<PathBuf>> {
+    let from = folder.join("dbs").join(database.as_str());
+    let begin = format!("{database}-0-");
+    for entry in fs::read_dir(aside)?.flatten() {
+        let known = entry.file_name().to_string_lossy().starts_with(&begin)
+            && Record::read(&entry.path().join("record"))
+                .is_ok_and(|record| record.is_some_and(|record| record.position == position));
+        if known {
+            return Ok(None);
+        }
+    }
+    let place = (0..u32::MAX)
+        .map(|number| {
+            let more = if number == 0 { String::new() } else { format!("-{number}") };
+            aside.join(format!("{begin}{seconds}{more}"))
+        })
+        .find(|place| !place.exists())
+        .ok_or_else(|| io::Error::other("there is no name left"))?;
+    // Under a name that a list passes over, until it is whole.
+    let half = aside.join(format!("{DROPPED}{database}-{seconds}"));
+    if half.exists() {
+        fs::remove_dir_all(&half)?;
+    }
+    fs::create_dir(&half)?;
+    copy(&from.join("database"), &half.join("database"))?;
+    copy(&from.join("wal"), &half.join("database-wal"))?;
+    fs::create_dir(half.join("ltx"))?;
+    for entry in fs::read_dir(from.join("ltx"))? {
+        let name = entry?.file_name();
+        copy(&from.join("ltx").join(&name), &half.join("ltx").join(&name))?;
+    }
+    durable::sync_folder(&half.join("ltx"))?;
+    let record = Record { position, ..Record::empty(database.clone()) };
+    let record = record.encode().map_err(io::Error::other)?;
+    durable::write(&half.join("record"), &record)?;
+    durable::write(&half.join(WHY), why.as_bytes())?;
+    fs::rename(&half, &place)?;
+    durable::sync_folder(aside)?;
+    Ok(Some(place))
+}
+
+/// What is not there is not copied.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::copy(from, to) {
+        Ok(_) => File::open(to)?.sync_all(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// The file that leads furthest.
 fn last_ltx(folder: &Path) -> Result<Option<Ends>, OutsideError> {
     let listing = match fs::read_dir(folder) {
@@ -105,13 +239,17 @@ fn last_ltx(folder: &Path) -> Result<Option<Ends>, OutsideError> {
     Ok(Some(ends))
 }
 
-/// `<min>-<max>.ltx`, 16 hexadecimal digits each.
 fn max_txid(path: &Path) -> Option<u64> {
+    txids(path).map(|(_, max)| max)
+}
+
+/// `<min>-<max>.ltx`, 16 hexadecimal digits each.
+fn txids(path: &Path) -> Option<(u64, u64)> {
     let name = path.file_name()?.to_str()?.strip_suffix(".ltx")?;
     let (min, max) = name.split_once('-')?;
     let number =
         |digits: &str| (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok()).flatten();
-    number(min).and(number(max))
+    Some((number(min)?, number(max)?))
 }
 
 fn read_ends(path: &Path) -> Result<Ends, OutsideError> {
@@ -129,4 +267,77 @@ fn read_ends(path: &Path) -> Result<Ends, OutsideError> {
 
 fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OutsideError {
     move |source| OutsideError::Io { what, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    fn fixture() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/litefs-data")
+    }
+
+    #[test]
+    fn positions_and_shapes_are_read_beside_a_litefs() {
+        let folder = fixture();
+        let positions = litefs_positions(&folder).unwrap();
+        let listed = LitefsDatabase::list(&folder).unwrap();
+        assert!(!listed.is_empty());
+        for database in &listed {
+            let name = database.name.as_str();
+            assert_eq!(positions[name], database.position);
+            let shape = litefs_shape(&folder, name).unwrap();
+            assert!(shape.page_size >= 512 && shape.pages > 0, "{shape:?}");
+            let at = |txid| litefs_checksum_at(&folder, name, Txid(txid));
+            assert_eq!(at(database.position.txid.0), Some(database.position.checksum));
+            assert_eq!(at(database.position.txid.0 + 1), None, "it is not there yet");
+        }
+        assert!(litefs_positions(&folder.join("nowhere")).unwrap().is_empty());
+        assert_eq!(litefs_shape(&folder, "nothing"), None);
+    }
+
+    /// What a transaction was made on is said by its own file, also when the one before it is gone.
+    #[test]
+    fn the_checksum_before_a_file_is_the_one_after_the_file_before() {
+        let folder = fixture();
+        for database in LitefsDatabase::list(&folder).unwrap() {
+            let name = database.name.as_str();
+            let ltx = folder.join("dbs").join(name).join("ltx");
+            let mut files: Vec<PathBuf> =
+                fs::read_dir(&ltx).unwrap().map(|entry| entry.unwrap().path()).collect();
+            files.sort();
+            for pair in files.windows(2) {
+                let ends = pair.iter().map(|path| read_ends(path).unwrap()).collect::<Vec<_>>();
+                assert_eq!(ends[0].position.checksum, ends[1].base, "{pair:?}");
+            }
+        }
+    }
+
+    /// nothing-discarded: it is listed with why, it opens as the database that it was, and the same twice is
+    /// kept once.
+    #[test]
+    fn what_is_set_aside_is_listed_and_opens() {
+        let place = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(place.path(), std::time::SystemTime::now()).unwrap();
+        let aside = place.path().join("aside");
+        let folder = fixture();
+        let database = LitefsDatabase::list(&folder).unwrap().remove(0);
+        let (name, position) = (&database.name, database.position);
+        let set = |position| set_litefs_aside(&folder, name, position, &aside, "n2", 1_764_300_000);
+        let kept = set(position).unwrap().unwrap();
+        assert!(kept.ends_with(format!("{name}-0-1764300000")), "{}", kept.display());
+        assert_eq!(set(position).unwrap(), None);
+        let later = Position { txid: Txid(position.txid.0 + 1), ..position };
+        assert!(set(later).unwrap().is_some(), "another position is another");
+        let listed = store.kept().unwrap();
+        assert_eq!(listed.len(), 2);
+        assert_eq!((listed[0].why.as_str(), listed[0].since), ("n2", 1_764_300_000));
+        let record = listed[0].databases[0].record.clone().unwrap();
+        assert_eq!((&record.name, record.position), (name, position));
+        assert!(kept.join("ltx").read_dir().unwrap().count() > 0);
+        let parts = ["database", "database-wal", "none"].map(|part| kept.join(part));
+        let outside = Outside::open_parts(&parts[0], &parts[1], &parts[2]).unwrap();
+        assert_eq!(outside.checksum().unwrap(), database.open().unwrap().checksum().unwrap());
+    }
 }

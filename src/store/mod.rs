@@ -67,7 +67,10 @@ pub use database::{APPLIER_SLOT, Database, FIRST_STORE_SLOT, JournalMode, Sizes}
 pub use error::StoreError;
 pub use folder::{Aside, Recovered, Store};
 pub use image::Image;
-pub use litefs_folder::LitefsDatabase;
+pub use litefs_folder::{
+    LitefsDatabase, LitefsShape, litefs_checksum_at, litefs_positions, litefs_shape,
+    set_litefs_aside,
+};
 pub use outside::{Encoded, Outside, OutsideError, beside, quick_check};
 pub use page_file::PageFile;
 pub use pages_aside::PagesAside;

@@ -186,6 +186,11 @@ impl Outside {
         OutsideReader { outside: self, at: 0 }
     }
 
+    /// Its size, in pages.
+    pub fn pages(&self) -> u32 {
+        self.pages
+    }
+
     /// The database's checksum, as LTX and LiteFS define it.
     ///
     /// # Errors

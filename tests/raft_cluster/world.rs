@@ -11,7 +11,9 @@ use litefs_py::cluster::{Command, Commit, Payload};
 use litefs_py::core::{
     Boot, Checksum, DatabaseName, EntryId, Incarnation, NodeId, Position, TransactionId, Txid,
 };
-use litefs_py::mesh::{Ca, Handlers, Listening, Mesh, MeshConfig, NoJoins, Peer, PeerEventKind};
+use litefs_py::mesh::{
+    Ca, Handlers, Listening, Mesh, MeshConfig, NoJoins, NoStreams, Peer, PeerEventKind,
+};
 use litefs_py::raft::{
     Compaction, LogConfig, Member, RaftConfig, RaftNode, StagedFiles, StagedFolder,
 };
@@ -135,6 +137,7 @@ impl World {
         let handlers = Handlers {
             raft: handlers.raft(),
             bulk: handlers.bulk(),
+            litefs: Arc::new(NoStreams),
             joins: Arc::new(NoJoins),
             rpc: Arc::new(handlers),
         };

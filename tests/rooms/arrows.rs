@@ -28,7 +28,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
 ];
 
 /// Arrows beside the table, each with its reason. One that nobody uses any more is an error.
-const BESIDES: [(&str, &str, &str); 5] = [
+const BESIDES: [(&str, &str, &str); 6] = [
     ("commit", "sqlite", "lock bytes and frame offsets go by the names of the format"),
     ("raft", "ltx", "a database goes page by page, each with its checksum, packed as in LTX"),
     ("commit", "ltx", "it encodes the transaction that it proposes"),
@@ -38,6 +38,7 @@ const BESIDES: [(&str, &str, &str); 5] = [
         "`dev` makes the cluster's CA and the nodes' certificates; `doctor` reads when they end",
     ),
     ("cli", "store", "`import` reads a database and its WAL as SQLite would"),
+    ("litefs", "store", "it reads LiteFS's data folder, and sets aside what has diverged"),
 ];
 
 #[test]

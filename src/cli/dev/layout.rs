@@ -31,6 +31,9 @@ struct KeptNode {
     name: String,
     mesh_port: u16,
     api_port: u16,
+    /// Of LiteFS, where it is the engine.
+    #[serde(default)]
+    litefs_port: Option<u16>,
 }
 
 /// The folder of a cluster.
@@ -48,6 +51,7 @@ pub(in crate::cli) struct Node {
     pub name: String,
     pub api: SocketAddr,
     mesh: SocketAddr,
+    litefs_port: Option<u16>,
     dir: PathBuf,
 }
 
@@ -155,20 +159,23 @@ fn nodes(dir: &Path, kept: &Kept) -> Vec<Node> {
             name: node.name.clone(),
             api: at(node.api_port),
             mesh: at(node.mesh_port),
+            litefs_port: node.litefs_port,
             dir: dir.join(&node.name),
         })
         .collect()
 }
 
 fn make(dir: &Path, count: u8, engine: EngineKind) -> Result<Kept, Failure> {
-    let ports = free_ports(2 * usize::from(count))?;
+    let each = if engine == EngineKind::Litefs { 3 } else { 2 };
+    let ports = free_ports(each * usize::from(count))?;
     let kept = Kept {
         nodes: (1..=count)
-            .zip(ports.chunks_exact(2))
+            .zip(ports.chunks_exact(each))
             .map(|(number, ports)| KeptNode {
                 name: format!("n{number}"),
                 mesh_port: ports[0],
                 api_port: ports[1],
+                litefs_port: ports.get(2).copied(),
             })
             .collect(),
     };
@@ -211,6 +218,9 @@ fn make_node(
     let mut config = Config::new(CLUSTER, id, members.to_vec());
     config.bootstrap = id == 1;
     config.engine = engine;
+    if let Some(port) = node.litefs_port {
+        config.litefs.port = port;
+    }
     config.data_dir = data;
     config.mount.path = node.mount();
     config.mount.owner = rustix::process::getuid().as_raw().to_string();

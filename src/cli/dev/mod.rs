@@ -55,8 +55,8 @@ enum Command {
 fn engine(text: &str) -> Result<EngineKind, String> {
     match text {
         "embedded" => Ok(EngineKind::Embedded),
-        "litefs" => Err("litefs is not in this version; use embedded".to_owned()),
-        _ => Err("the engines are: embedded".to_owned()),
+        "litefs" => Ok(EngineKind::Litefs),
+        _ => Err("the engines are: embedded, litefs".to_owned()),
     }
 }
 

@@ -19,6 +19,12 @@ const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Waiting for longer than this is hanging (bounded-answer).
 const COMMIT_TIMEOUT_MAX: Duration = Duration::from_mins(5);
 
+/// A lease that lives shorter is lost by any pause; LiteFS's own steps are of a second.
+const LITEFS_TTL_MIN: Duration = Duration::from_secs(1);
+
+/// So long nobody can write after a primary is lost.
+const LITEFS_TTL_MAX: Duration = Duration::from_mins(1);
+
 impl Config {
     /// Checks that the settings fit together.
     ///
@@ -30,10 +36,7 @@ impl Config {
         check_members(self, &mut problems);
         check_paths(self, &mut problems);
         check_times(self, &mut problems);
-        problems.unless(
-            self.engine == EngineKind::Embedded,
-            "engine: litefs is not in this version; use engine: embedded",
-        );
+        check_litefs(self, &mut problems);
         problems.unless(
             self.mesh.listen.port() != 0 && self.api.listen.port() != 0,
             "mesh.listen and api.listen need a port other than 0",
@@ -176,6 +179,47 @@ fn check_paths(config: &Config, problems: &mut Problems) {
         problems.unless(
             !path.components().any(|part| part == std::path::Component::ParentDir),
             format!("{key}: {shown} has a \"..\" in it; write it out"),
+        );
+    }
+}
+
+/// Only where it is the engine: a configuration goes from one engine to the other by one line.
+fn check_litefs(config: &Config, problems: &mut Problems) {
+    if config.engine != EngineKind::Litefs {
+        return;
+    }
+    let litefs = &config.litefs;
+    problems.unless(
+        (LITEFS_TTL_MIN..=LITEFS_TTL_MAX).contains(&litefs.ttl),
+        "litefs.ttl must be from 1s to 1m",
+    );
+    problems.unless(
+        !litefs.reconnect_delay.is_zero() && litefs.reconnect_delay <= litefs.ttl,
+        "litefs.reconnect_delay must be more than 0 and at most litefs.ttl",
+    );
+    problems.unless(
+        !litefs.retention.is_zero() && !litefs.retention_monitor_interval.is_zero(),
+        "litefs.retention and litefs.retention_monitor_interval must be more than 0",
+    );
+    problems.unless(
+        litefs.port != 0
+            && litefs.port != config.mesh.listen.port()
+            && litefs.port != config.api.listen.port(),
+        "litefs.port must be a port other than 0 and those of mesh.listen and api.listen",
+    );
+    problems.unless(
+        litefs.exec.first().is_none_or(|program| !program.is_empty()),
+        "litefs.exec: its first word is the program",
+    );
+    let folder = config.litefs_dir();
+    let parts = [("litefs.data_dir", Some(&folder)), ("litefs.binary", litefs.binary.as_ref())];
+    for (key, path) in parts {
+        let Some(path) = path else { continue };
+        let shown = path.display();
+        problems.unless(path.is_absolute(), format!("{key}: {shown} is not absolute"));
+        problems.unless(
+            !path.starts_with(&config.mount.path),
+            format!("{key}: {shown} is inside the mount"),
         );
     }
 }

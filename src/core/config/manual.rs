@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::{Config, LIVE, Member, show};
 
 /// The sections of the file in their order; the empty name is the top.
-const SECTIONS: [&str; 9] =
-    ["", "node", "members", "mount", "mesh", "mesh.tls", "api", "raft", "write"];
+const SECTIONS: [&str; 10] =
+    ["", "node", "members", "mount", "mesh", "mesh.tls", "api", "raft", "write", "litefs"];
 
 const LAST_SECTION: &str = "log";
 

@@ -22,9 +22,9 @@ pub use manual::{example, manual, schema};
 pub use overlay::{ChangeError, ConfigView, LIVE, Overlay, flat};
 pub use parse::{ConfigError, Problem, parse, show, show_changed};
 pub use types::{
-    ApiSettings, Config, EngineKind, Immutable, JournalPolicy, LogFormat, LogLevel, LogSettings,
-    Member, MeshSettings, MountSettings, NodeSettings, Passthrough, RaftSettings, TlsSettings,
-    WriteSettings,
+    ApiSettings, Config, EngineKind, Immutable, JournalPolicy, LitefsSettings, LogFormat, LogLevel,
+    LogSettings, Member, MeshSettings, MountSettings, NodeSettings, Passthrough, RaftSettings,
+    TlsSettings, WriteSettings,
 };
 pub use units::{Mode, UnitError, parse_duration, parse_size, show_duration, show_size};
 

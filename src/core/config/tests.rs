@@ -102,7 +102,20 @@ fn what_is_missing_is_named() {
 #[test]
 fn settings_must_fit_together() {
     example().check().unwrap();
-    assert!(refused(|c| c.engine = EngineKind::Litefs).contains("not in this version"));
+    let litefs = |change: fn(&mut LitefsSettings)| {
+        refused(|c| {
+            c.engine = EngineKind::Litefs;
+            change(&mut c.litefs);
+        })
+    };
+    assert!(litefs(|l| l.ttl = Duration::from_millis(900)).contains("litefs.ttl"));
+    assert!(litefs(|l| l.ttl = Duration::from_secs(61)).contains("litefs.ttl"));
+    assert!(litefs(|l| l.reconnect_delay = Duration::ZERO).contains("litefs.reconnect_delay"));
+    assert!(litefs(|l| l.retention = Duration::ZERO).contains("litefs.retention"));
+    assert!(litefs(|l| l.port = 8008).contains("litefs.port"));
+    assert!(litefs(|l| l.exec = vec![String::new()]).contains("litefs.exec"));
+    assert!(litefs(|l| l.data_dir = Some("/litefs/data".into())).contains("inside the mount"));
+    assert!(litefs(|l| l.binary = Some("litefs".into())).contains("not absolute"));
     assert!(refused(|c| c.cluster = "My App".into()).contains("cluster: \"My App\""));
     assert!(refused(|c| c.cluster = "-a".into()).contains("cluster:"));
     assert!(refused(|c| c.node.name = "n9".into()).contains("no member has this node's id 1"));

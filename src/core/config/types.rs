@@ -58,6 +58,9 @@ pub struct Config {
     /// How long a write may wait, and for what.
     #[serde(default)]
     pub write: WriteSettings,
+    /// LiteFS, where it is the engine.
+    #[serde(default)]
+    pub litefs: LitefsSettings,
     /// What the node says about itself.
     #[serde(default)]
     pub log: LogSettings,
@@ -92,7 +95,8 @@ pub enum EngineKind {
     /// The daemon's own: Raft and FUSE in one process.
     #[default]
     Embedded,
-    /// An unmodified LiteFS, supervised. Not in this version.
+    /// An unmodified LiteFS, supervised by the daemon and elected by its Raft group. It replicates
+    /// asynchronously. All members must have the same engine.
     Litefs,
 }
 
@@ -251,6 +255,52 @@ pub struct WriteSettings {
     pub unlink_timeout: Duration,
 }
 
+/// LiteFS, where it is the engine (`engine: litefs`). What else LiteFS needs to know is taken from the other
+/// sections: the mount, the node's name, the log's level.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LitefsSettings {
+    /// The LiteFS program, version 0.5. Without it: the file `litefs` beside this program, else the one on
+    /// PATH.
+    pub binary: Option<PathBuf>,
+    /// Folder of LiteFS's own data; the one of a LiteFS that ran here before can be named. Without it:
+    /// `litefs` in `data_dir`.
+    pub data_dir: Option<PathBuf>,
+    /// Port of LiteFS's HTTP, on loopback alone: it knows no authentication.
+    pub port: u16,
+    /// How long a primary may be silent before its lease can go to another node. A duration, from 1s to
+    /// 1m.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "DurationText")]
+    pub ttl: Duration,
+    /// How often LiteFS looks for a primary while it has none. A duration.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "DurationText")]
+    pub reconnect_delay: Duration,
+    /// How long LiteFS keeps its transaction files; a node that was away for longer gets whole databases.
+    /// A duration.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "DurationText")]
+    pub retention: Duration,
+    /// How often it looks for transaction files to remove. A duration.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "DurationText")]
+    pub retention_monitor_interval: Duration,
+    /// Whether it compresses its transaction files.
+    pub compress: bool,
+    /// Whether it checks the whole database after each transaction. For tests: very slow.
+    pub strict_verify: bool,
+    /// How long one whole database may take to be sent. A duration; `0s`: as long as `retention`.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "DurationText")]
+    pub snapshot_timeout: Duration,
+    /// File of LiteFS's trace of every operation. Without it there is none.
+    pub trace: Option<PathBuf>,
+    /// A program, with its arguments, that is started when the node is ready, and stopped before LiteFS.
+    /// It gets the signals that the node gets; when it ends, the node ends with its exit code.
+    pub exec: Vec<String>,
+}
+
 /// What the node says about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -323,7 +373,33 @@ impl Config {
             api: ApiSettings::default(),
             raft: RaftSettings::default(),
             write: WriteSettings::default(),
+            litefs: LitefsSettings::default(),
             log: LogSettings::default(),
+        }
+    }
+
+    /// Where LiteFS keeps its data.
+    #[must_use]
+    pub fn litefs_dir(&self) -> PathBuf {
+        self.litefs.data_dir.clone().unwrap_or_else(|| self.data_dir.join("litefs"))
+    }
+}
+
+impl Default for LitefsSettings {
+    fn default() -> Self {
+        Self {
+            binary: None,
+            data_dir: None,
+            port: 20202,
+            ttl: Duration::from_secs(3),
+            reconnect_delay: Duration::from_millis(100),
+            retention: Duration::from_mins(10),
+            retention_monitor_interval: Duration::from_mins(1),
+            compress: true,
+            strict_verify: false,
+            snapshot_timeout: Duration::ZERO,
+            trace: None,
+            exec: Vec::new(),
         }
     }
 }

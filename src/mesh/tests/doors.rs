@@ -199,6 +199,7 @@ async fn a_port_in_use_says_so() {
         rpc: Arc::new(TestRpc { gate: Arc::new(Semaphore::new(0)), held: Arc::default() }),
         raft: Arc::new(NoStreams),
         bulk: Arc::new(NoStreams),
+        litefs: Arc::new(NoStreams),
         joins: Arc::new(NoJoins),
     };
     let refused = mesh.listen(handlers).await.expect_err("in use");

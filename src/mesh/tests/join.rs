@@ -28,6 +28,7 @@ async fn door(ca: &Ca) -> Door {
         rpc: Arc::new(TestRpc { gate: Arc::new(Semaphore::new(0)), held: Arc::default() }),
         raft: Arc::new(NoStreams),
         bulk: Arc::new(NoStreams),
+        litefs: Arc::new(NoStreams),
         joins: Arc::clone(&asked) as _,
     };
     let mesh = Mesh::new(config(ca, 1, Vec::new())).expect("a mesh");

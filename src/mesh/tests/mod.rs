@@ -129,6 +129,7 @@ impl Node {
             rpc: Arc::new(TestRpc { gate: Arc::clone(&gate), held: Arc::clone(&held) }),
             raft: Arc::new(ToTest(raft_sender)),
             bulk: Arc::new(ToTest(bulk_sender)),
+            litefs: Arc::new(NoStreams),
             joins: Arc::new(NoJoins),
         };
         let mesh = Mesh::new(config).expect("a mesh");
