@@ -2,7 +2,7 @@
 # there). `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help build dist fmt lint test torture bench demo setup
+.PHONY: help build dist static deb oci fmt lint test torture bench demo setup
 
 # Which part of `make torture` (scripts/torture.py lists them); empty: all that has not passed yet.
 PART ?=
@@ -21,17 +21,27 @@ dist: ## the program as it is shipped, small: target/dist/litefs-py; some minute
 	@scripts/setup.sh rust
 	cargo build --locked --profile dist
 
+static: ## the same without any library: target/MACHINE-unknown-linux-musl/dist/litefs-py
+	@scripts/setup.sh rust packages
+	cargo build --locked --profile dist --target $$(uname -m)-unknown-linux-musl
+
+deb: static ## the Debian package: target/packages/litefs-py_VERSION_ARCH.deb
+	python3 packaging/deb.py
+
+oci: static ## the container image: target/packages/litefs-py_VERSION_ARCH.oci.tar
+	python3 packaging/oci.py
+
 fmt: ## formats all code
 	@scripts/setup.sh rust python
 	cargo fmt
-	.venv/bin/ruff format $(wildcard tests demo bench scripts)
+	.venv/bin/ruff format $(wildcard tests demo bench scripts packaging vm-tests)
 
 lint: ## formatting, clippy, dependencies, Python and shell; changes nothing
 	@scripts/setup.sh system rust python deny
 	@python3 scripts/steps.py lint
 
 test: ## lint, and all tests but the long ones; ends with one table
-	@scripts/setup.sh system rust python deny go
+	@scripts/setup.sh system rust python deny go packages
 	@python3 scripts/steps.py test
 
 torture: ## what takes longer, in parts of at most 40 minutes; PART=nemesis-3 for one; goes on where it was

@@ -27,7 +27,7 @@ CARGO_DENY = ROOT / "target" / "tools" / "bin" / "cargo-deny"
 # A step that says nothing for so many seconds is reported as running still.
 HEARTBEAT = 30.0
 
-PYTHON_FOLDERS = ["tests", "demo", "bench", "scripts"]
+PYTHON_FOLDERS = ["tests", "demo", "bench", "scripts", "packaging", "vm-tests"]
 
 
 @dataclass
@@ -138,7 +138,7 @@ def lint_steps() -> list[Step]:
         Step("ruff format", [[ruff, "format", "--check", *python]], count_one),
         Step(
             "shellcheck",
-            [[str(VENV / "shellcheck"), *git_files("*.sh", ".ci/run")]],
+            [[str(VENV / "shellcheck"), *git_files("*.sh", ".ci/run", "packaging/deb/p*")]],
             count_one,
         ),
     ]

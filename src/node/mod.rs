@@ -45,8 +45,8 @@ use crate::core::config::{Config, Immutable, JournalPolicy, LogLevel, Passthroug
 use crate::core::history::Cause;
 use crate::core::{NodeId, SystemClock};
 use crate::mesh::{Mesh, MeshConfig, Peer};
-pub use crate::mount::end_by_force;
 use crate::mount::{Mount, MountConfig};
+pub use crate::mount::{clear_mount, end_by_force};
 use crate::raft::{Compaction, RaftConfig, RaftNode, StagedFiles, StagedFolder};
 use crate::store::Store;
 
