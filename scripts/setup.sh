@@ -90,7 +90,7 @@ setup_go() {
 trying_missing() {
     local pair
     for pair in systemd-nspawn:systemd-container mmdebstrap:mmdebstrap crun:crun \
-        nix-instantiate:nix-bin; do
+        nix-instantiate:nix-bin dpkg-deb:dpkg readelf:binutils; do
         command -v "${pair%%:*}" >/dev/null || echo "${pair#*:}"
     done
 }
