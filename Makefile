@@ -2,7 +2,7 @@
 # there). `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help build dist wheels fmt lint test torture bench demo setup
+.PHONY: help build dist wheels static deb oci fmt lint test torture bench demo setup
 
 # Which part of `make torture` (scripts/torture.py lists them); empty: all that has not passed yet. Which
 # parts of `make bench` (bench/bench.py lists them), and its options: PART='writes reads --quick'.
@@ -28,10 +28,20 @@ wheels: dist ## wheels of the Python packages, into python/dist
 		(cd $$package && LITEFS_PY_BINARY=$(CURDIR)/target/dist/litefs-py ../.venv/bin/python -m hatchling build -t wheel -d ../dist) || exit 1; \
 	done
 
+static: ## the same without any library: target/MACHINE-unknown-linux-musl/dist/litefs-py
+	@scripts/setup.sh rust packages
+	cargo build --locked --profile dist --target $$(uname -m)-unknown-linux-musl
+
+deb: static ## the Debian package: target/packages/litefs-py_VERSION_ARCH.deb
+	python3 packaging/deb.py
+
+oci: static ## the container image: target/packages/litefs-py_VERSION_ARCH.oci.tar
+	python3 packaging/oci.py
+
 fmt: ## formats all code
 	@scripts/setup.sh rust python uv
 	cargo fmt
-	.venv/bin/ruff format $(wildcard tests demo bench scripts)
+	.venv/bin/ruff format $(wildcard tests demo bench scripts packaging vm-tests)
 	cd python && .venv/bin/ruff format
 
 lint: ## formatting, clippy, dependencies, Python and shell; changes nothing
@@ -43,7 +53,7 @@ test: ## lint, and all tests but the long ones; ends with one table
 	@python3 scripts/steps.py test
 
 torture: ## what takes longer, in parts of at most 40 minutes; PART=nemesis-3 for one; goes on where it was
-	@scripts/setup.sh system rust python uv
+	@scripts/setup.sh system rust python uv packages
 	@python3 scripts/torture.py $(PART)
 
 bench: ## measures beside plain SQLite, into bench/results; half an hour, 40 GB; PART='writes --quick'

@@ -9,6 +9,8 @@
 #     uv      python/.venv with the Python packages and their tools, by uv
 #     web     nginx and Chromium, for the examples of python/; done without if they fail
 #     go      Go, for the test that exchanges LTX files with the Go module; done without if it fails
+#     packages  the target of static programs, and what packages are built and tried with; what of the
+#             latter cannot be had is done without
 #     deny    cargo-deny in target/tools; some minutes when it is built for the first time
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -116,6 +118,35 @@ setup_go() {
     say "no Go: the test that exchanges LTX files with the Go module will be skipped"
 }
 
+# Debian's package for each command that packages are tried with.
+trying_missing() {
+    local pair
+    for pair in systemd-nspawn:systemd-container mmdebstrap:mmdebstrap crun:crun \
+        nix-instantiate:nix-bin dpkg-deb:dpkg readelf:binutils; do
+        command -v "${pair%%:*}" >/dev/null || echo "${pair#*:}"
+    done
+}
+
+setup_packages() {
+    local target missing
+    target=$(uname -m)-unknown-linux-musl
+    if command -v rustup >/dev/null && ! rustup target list --installed | grep -qx "$target"; then
+        say "rustup target add $target"
+        rustup target add "$target"
+    fi
+    mapfile -t missing < <(trying_missing)
+    # SQLite and ring are C: they need a compiler for that target.
+    command -v musl-gcc >/dev/null || missing+=(musl-tools)
+    ((${#missing[@]} > 0)) || return 0
+    if command -v apt-get >/dev/null && [[ $(id -u) == 0 ]]; then
+        say "apt-get install ${missing[*]}"
+        apt-get update -qq || true
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+            "${missing[@]}" >/dev/null && return
+    fi
+    say "missing: ${missing[*]} (Debian's names): what needs them will be skipped"
+}
+
 setup_deny() {
     local found
     found=$(target/tools/bin/cargo-deny --version 2>/dev/null || true)
@@ -127,7 +158,7 @@ setup_deny() {
 (($# > 0)) || set -- system rust python uv web go deny
 for part in "$@"; do
     case $part in
-    system | rust | python | uv | web | go | deny) "setup_$part" ;;
+    system | rust | python | uv | web | go | packages | deny) "setup_$part" ;;
     *) fail "there is no part '$part'; see the head of this file" ;;
     esac
 done

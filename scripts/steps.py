@@ -33,7 +33,7 @@ HEARTBEAT = 30.0
 # Django's own tests on a mount: the part about databases; with --all, the whole.
 DJANGO_SUITE = "litefs-django/tests/suite/run.py"
 
-PYTHON_FOLDERS = ["tests", "demo", "bench", "scripts"]
+PYTHON_FOLDERS = ["tests", "demo", "bench", "scripts", "packaging", "vm-tests"]
 
 
 @dataclass
@@ -108,12 +108,11 @@ def count_pytest(log: Path, good: bool) -> Counts:
 
 def count_closing_line(log: Path, good: bool) -> Counts:
     """A script that ends with `N passed, N failed, N skipped` itself."""
-    closing = re.findall(
-        r"^(\d+) passed, (\d+) failed, (\d+) skipped$", log.read_text(), re.MULTILINE
-    )
+    text = log.read_text()
+    closing = re.findall(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", text, re.MULTILINE)
     counts = Counts(*map(int, closing[-1])) if closing else Counts()
-    reasons = re.findall(r"^SKIPPED (.+)$", log.read_text(), re.MULTILINE)
-    counts.reasons += reasons
+    for name, reason in re.findall(r"^SKIPPED (.+?): (.+)$", text, re.MULTILINE):
+        counts.reasons.append(f"{name}: {reason}")
     if not good and counts.failed == 0:
         counts.failed = 1
     return counts
@@ -148,7 +147,7 @@ def lint_steps() -> list[Step]:
         Step("ruff format", [[ruff, "format", "--check", *python]], count_one),
         Step(
             "shellcheck",
-            [[str(VENV / "shellcheck"), *git_files("*.sh", ".ci/run")]],
+            [[str(VENV / "shellcheck"), *git_files("*.sh", ".ci/run", "packaging/deb/p*")]],
             count_one,
         ),
     ]
@@ -209,6 +208,22 @@ def model_step(name: str, *options: str) -> Step:
     return Step(name, [command], count_cargo)
 
 
+STATIC = f"{os.uname().machine}-unknown-linux-musl"
+
+
+def package_steps() -> list[Step]:
+    """What is delivered: built as it is shipped, looked at, and run on machines of its own."""
+    static = ["cargo", "build", "--locked", "--profile", "dist", "--target", STATIC]
+    packages = [[sys.executable, f"packaging/{kind}.py"] for kind in ("deb", "oci")]
+    looked = pytest_step("packages", "tests/packaging")
+    looked.commands = [static, *packages, looked.commands[-1]]
+    machines = Step("machines", [[sys.executable, "vm-tests/run"]], count_closing_line)
+    if not (have("musl-gcc") and have("dpkg-deb") and have("readelf")):
+        looked.commands = looked.commands[-1:]
+        machines.skip = "no musl-gcc, dpkg-deb or readelf to make a package with"
+    return [looked, machines]
+
+
 def test_steps() -> list[Step]:
     return [
         *lint_steps(),
@@ -223,6 +238,7 @@ def test_steps() -> list[Step]:
         python_script("python units", "tools/versions.py"),
         python_step("python", "-m", "integration"),
         python_script("django", DJANGO_SUITE),
+        pytest_step("packages", "tests/packaging"),
     ]
 
 

@@ -29,6 +29,7 @@ from steps import (
     git_files,
     last_lines,
     model_step,
+    package_steps,
     python_script,
     report,
     run,
@@ -101,6 +102,8 @@ PARTS: dict[str, Callable[[], Step]] = {
     "fuzz": lambda: script("fuzz", "scripts/fuzz.py"),
     "soak": lambda: script("soak", "tests/torture/soak.py", "--seconds", "1800"),
     "django": django,
+    "packages": lambda: package_steps()[0],
+    "machines": lambda: package_steps()[1],
     "mutants-1": lambda: script("mutants-1", "scripts/mutants.py", "--part", "1/2"),
     "mutants-2": lambda: script("mutants-2", "scripts/mutants.py", "--part", "2/2"),
 }

@@ -32,6 +32,7 @@ mod status;
 mod switchover;
 mod target;
 mod token;
+mod unmount;
 mod watch;
 
 #[cfg(test)]
@@ -88,6 +89,8 @@ enum Command {
     Diverged(diverged::Args),
     /// Look for what keeps a node on this machine from running, or from running well.
     Doctor(doctor::Args),
+    /// Take away the mount that a daemon left which was killed, or hangs; by force.
+    Unmount(unmount::Args),
     /// Check or show a configuration file.
     Config(config::Args),
     /// Print the description of the HTTP API, as `OpenAPI` 3.1.
@@ -131,6 +134,7 @@ impl Cli {
             Command::Export(args) => export::run(&args),
             Command::Diverged(args) => diverged::run(&args),
             Command::Doctor(args) => doctor::run(&args),
+            Command::Unmount(args) => unmount::run(&args),
             Command::Config(args) => config::run(&args),
             Command::Openapi => output::print(&output::json(&crate::api::document())?),
             Command::Completions(args) => manual::completions(&args),

@@ -153,6 +153,20 @@ pub fn end_by_force(path: &Path) -> io::Result<()> {
     detach(path, UnmountFlags::FORCE | UnmountFlags::DETACH)
 }
 
+/// Takes away a mount of ours, as [`end_by_force`] does; another file system is left alone. Whether there
+/// was one.
+///
+/// # Errors
+/// It cannot be unmounted.
+pub fn clear(path: &Path) -> Result<bool, MountError> {
+    let ours = is_ours(&mounts(path)?, path);
+    if ours {
+        let stale = |source| MountError::Stale { path: path.to_owned(), source };
+        end_by_force(path).map_err(stale)?;
+    }
+    Ok(ours)
+}
+
 /// Unmounts: as root by umount(2), else by fusermount3.
 pub(super) fn detach(path: &Path, flags: UnmountFlags) -> io::Result<()> {
     match unmount(path, flags) {

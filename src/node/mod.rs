@@ -51,8 +51,8 @@ use crate::core::history::Cause;
 use crate::core::{NodeId, SystemClock};
 use crate::litefs::Litefs;
 use crate::mesh::{Mesh, MeshConfig, Peer};
-pub use crate::mount::end_by_force;
 use crate::mount::{Mount, MountConfig};
+pub use crate::mount::{clear_mount, end_by_force};
 use crate::raft::{Compaction, RaftConfig, RaftNode, StagedFiles, StagedFolder};
 use crate::store::Store;
 

@@ -1,0 +1,83 @@
+{
+  description = "SQLite on more than one machine: Raft, a FUSE mount, and any unmodified program";
+
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
+
+  outputs =
+    { self, nixpkgs }:
+    let
+      inherit (nixpkgs) lib;
+      systems = [
+        "x86_64-linux"
+        "aarch64-linux"
+      ];
+      eachSystem =
+        make: lib.genAttrs systems (system: make system (nixpkgs.legacyPackages.${system}.extend self.overlays.default));
+    in
+    {
+      overlays.default = import ./nixos/overlay.nix;
+
+      nixosModules.default = {
+        imports = [ ./nixos/module.nix ];
+        nixpkgs.overlays = [ self.overlays.default ];
+      };
+
+      packages = eachSystem (
+        system: pkgs:
+        {
+          inherit (pkgs) litefs-py;
+          default = pkgs.litefs-py;
+          static = pkgs.pkgsStatic.litefs-py;
+          container = pkgs.callPackage ./images/container.nix { };
+        }
+        // import ./images { inherit self lib system; inherit (nixpkgs.lib) nixosSystem; }
+      );
+
+      checks = eachSystem (system: pkgs: import ./nixos/checks.nix { inherit self lib pkgs system; });
+
+      devShells = eachSystem (
+        _: pkgs: {
+          default = pkgs.mkShell {
+            inputsFrom = [ pkgs.litefs-py ];
+            packages = with pkgs; [
+              clippy
+              rustfmt
+              python3
+              ruff
+              shellcheck
+              sqlite
+              deadnix
+              nixfmt
+            ];
+          };
+        }
+      );
+
+      apps = eachSystem (
+        system: pkgs:
+        let
+          program = name: text: {
+            type = "app";
+            meta.description = name;
+            program = lib.getExe (
+              pkgs.writeShellApplication {
+                inherit name text;
+                runtimeInputs = with pkgs; [
+                  litefs-py
+                  python3
+                  sqlite
+                  fuse3
+                ];
+              }
+            );
+          };
+        in
+        {
+          default = self.apps.${system}.dev;
+          dev = program "litefs-py-dev" ''exec litefs-py dev "$@"'';
+        }
+      );
+
+      formatter = eachSystem (_: pkgs: pkgs.nixfmt-tree);
+    };
+}

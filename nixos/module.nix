@@ -1,0 +1,223 @@
+# `services.litefs-py`: the unit is the package's own (packaging/litefs-py.service); what stands here is what
+# NixOS must add.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+
+let
+  inherit (lib)
+    mkEnableOption
+    mkIf
+    mkMerge
+    mkOption
+    types
+    ;
+  cfg = config.services.litefs-py;
+  format = pkgs.formats.yaml { };
+  program = lib.getExe cfg.package;
+
+  # Checked when the system is built, not when it is switched to.
+  configuration =
+    pkgs.runCommand "litefs-py.yml" { source = format.generate "litefs-py.yml" cfg.settings; }
+      ''
+        ${program} config check $source
+        cp $source $out
+      '';
+
+  meshPort = lib.toInt (lib.last (lib.splitString ":" cfg.settings.mesh.listen));
+  mountPoint = cfg.settings.mount.path;
+
+  # Files that hold secrets, by the option that names them.
+  secrets =
+    lib.optionalAttrs (cfg.join != null) { "join.tokenFile" = cfg.join.tokenFile; }
+    // lib.optionalAttrs (cfg.environmentFile != null) { environmentFile = cfg.environmentFile; }
+    // lib.filterAttrs (_: file: file != null) {
+      "settings.mesh.tls.key" = cfg.settings.mesh.tls.key or null;
+      "settings.mesh.tls.ca_key" = cfg.settings.mesh.tls.ca_key or null;
+      "settings.api.token_file" = cfg.settings.api.token_file or null;
+    };
+  inStore = file: lib.hasPrefix builtins.storeDir (toString file);
+in
+{
+  options.services.litefs-py = {
+    enable = mkEnableOption "litefs-py, SQLite on more than one machine";
+
+    package = lib.mkPackageOption pkgs "litefs-py" { };
+
+    declarative = mkOption {
+      type = types.bool;
+      default = false;
+      description = ''
+        Whether `/etc/litefs-py/config.yml` is made from `settings`. Otherwise it is the machine's own, written by
+        `litefs-py init`, `litefs-py join`, or by `join` below; the service starts once it is there.
+      '';
+    };
+
+    settings = mkOption {
+      default = { };
+      description = "The configuration (docs/configuration.md); with `declarative` only.";
+      type = types.submodule {
+        freeformType = format.type;
+        options = {
+          mount = mkOption {
+            default = { };
+            description = "Where applications find the databases.";
+            type = types.submodule {
+              freeformType = format.type;
+              options = {
+                path = mkOption {
+                  type = types.str;
+                  default = "/litefs";
+                  description = "The mount point.";
+                };
+                owner = mkOption {
+                  type = types.str;
+                  default = "root";
+                  description = "Owner of the files.";
+                };
+                group = mkOption {
+                  type = types.str;
+                  default = "root";
+                  description = "Group of the files.";
+                };
+              };
+            };
+          };
+          mesh = mkOption {
+            default = { };
+            description = "How the nodes talk to each other.";
+            type = types.submodule {
+              freeformType = format.type;
+              options.listen = mkOption {
+                type = types.str;
+                default = "0.0.0.0:4321";
+                description = "Address and port to listen on.";
+              };
+            };
+          };
+        };
+      };
+    };
+
+    join = mkOption {
+      default = null;
+      description = ''
+        Joins a cluster by a token when the machine starts without a configuration. What `litefs-py join` is told.
+      '';
+      type = types.nullOr (
+        types.submodule {
+          options = {
+            tokenFile = mkOption {
+              type = types.path;
+              example = "/run/secrets/litefs-py-token";
+              description = "File that holds the token; not in the store.";
+            };
+            servers = mkOption {
+              type = types.nonEmptyListOf types.str;
+              example = [ "10.0.0.1:4321" ];
+              description = "Nodes to ask, one after the other.";
+            };
+            name = mkOption {
+              type = types.str;
+              default = config.networking.hostName;
+              defaultText = lib.literalExpression "config.networking.hostName";
+              description = "This node's name.";
+            };
+            address = mkOption {
+              type = types.str;
+              example = "10.0.0.2:4321";
+              description = "Where the other nodes reach this one.";
+            };
+          };
+        }
+      );
+    };
+
+    openFirewall = mkOption {
+      type = types.bool;
+      default = false;
+      description = "Whether to open the port of the mesh. The API stays on loopback.";
+    };
+
+    environmentFile = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      description = "Environment of the daemon (systemd.exec(5)); not in the store.";
+    };
+
+    users = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [ "myapp" ];
+      description = "Services that use the databases: started after the mount is there, stopped before it goes.";
+    };
+  };
+
+  config = mkIf cfg.enable (mkMerge [
+    {
+      assertions =
+        lib.mapAttrsToList (option: file: {
+          assertion = !inStore file;
+          message = "services.litefs-py.${option} is in the Nix store, which everyone can read: name a file outside, as text.";
+        }) secrets
+        ++ [
+          {
+            assertion = !(cfg.declarative && cfg.join != null);
+            message = "services.litefs-py: `join` writes the configuration, `declarative` makes it from `settings`: choose one.";
+          }
+          {
+            assertion = !(config.fileSystems ? ${mountPoint});
+            message = "services.litefs-py: fileSystems.\"${mountPoint}\" claims the mount point of the databases.";
+          }
+        ];
+
+      environment.systemPackages = [ cfg.package ];
+      boot.kernelModules = [ "fuse" ];
+      users.groups.litefs-py = { };
+      networking.firewall.allowedTCPPorts = mkIf cfg.openFirewall [ meshPort ];
+
+      systemd.packages = [ cfg.package ];
+      systemd.services.litefs-py = {
+        wantedBy = [ "multi-user.target" ];
+        serviceConfig.EnvironmentFile = mkIf (cfg.environmentFile != null) cfg.environmentFile;
+      };
+    }
+
+    (mkIf cfg.declarative {
+      environment.etc."litefs-py/config.yml".source = configuration;
+      systemd.services.litefs-py.restartTriggers = [ configuration ];
+    })
+
+    (mkIf (cfg.join != null) {
+      systemd.services.litefs-py-join = {
+        description = "Join the litefs-py cluster";
+        requiredBy = [ "litefs-py.service" ];
+        before = [ "litefs-py.service" ];
+        wants = [ "network-online.target" ];
+        after = [ "network-online.target" ];
+        unitConfig.ConditionPathExists = "!/etc/litefs-py/config.yml";
+        serviceConfig = {
+          Type = "oneshot";
+          LoadCredential = "token:${cfg.join.tokenFile}";
+          Restart = "on-failure";
+          RestartSec = 5;
+        };
+        script = ''
+          ${program} join - --server ${lib.escapeShellArg (lib.concatStringsSep "," cfg.join.servers)} \
+            --name ${lib.escapeShellArg cfg.join.name} --address ${lib.escapeShellArg cfg.join.address} \
+            < "$CREDENTIALS_DIRECTORY/token"
+        '';
+      };
+    })
+
+    {
+      systemd.services = lib.genAttrs cfg.users (_: {
+        requires = [ "litefs-py.service" ];
+        after = [ "litefs-py.service" ];
+      });
+    }
+  ]);
+}

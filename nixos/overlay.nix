@@ -1,0 +1,3 @@
+final: _prev: {
+  litefs-py = final.callPackage ./package.nix { };
+}

@@ -1,0 +1,129 @@
+"""The Nix files: each parses; and where LITEFS_PY_TEST_NIXPKGS names a copy of nixpkgs (its `lib` is enough),
+the module is evaluated for each example and for what is wrong. docs/nix.md says what only Nix can show."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, need
+
+FILES = sorted(p for part in ("nixos", "images") for p in (ROOT / part).rglob("*.nix"))
+FILES.append(ROOT / "flake.nix")
+EVALUATE = Path(__file__).parent / "nix" / "evaluate.nix"
+FLEET = ROOT / "nixos" / "examples" / "fleet.nix"
+DECLARATIVE = ROOT / "nixos" / "examples" / "declarative.nix"
+
+
+def nix(*arguments):
+    need("nix-instantiate")
+    return subprocess.run(
+        ["nix-instantiate", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "NIX_REMOTE": "local"},
+    )
+
+
+@pytest.fixture
+def evaluate(tmp_path):
+    """Of a module, as text: what NixOS would be told."""
+    nixpkgs = os.environ.get("LITEFS_PY_TEST_NIXPKGS")
+    if not nixpkgs:
+        pytest.skip("LITEFS_PY_TEST_NIXPKGS names no copy of nixpkgs")
+    stores = {
+        name: str(tmp_path / name)
+        for name in ("NIX_STATE_DIR", "NIX_LOG_DIR", "NIX_LOCALSTATE_DIR")
+    }
+
+    def evaluated(module):
+        arguments = ["--arg", "nixpkgs", nixpkgs, "--arg", "module", module, str(EVALUATE)]
+        store = ["--option", "store", str(tmp_path / "store")]
+        need("nix-instantiate")
+        done = subprocess.run(
+            ["nix-instantiate", *store, "--eval", "--strict", "--json", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, **stores},
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return evaluated
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_it_parses(path):
+    done = nix("--parse", path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_lock_is_of_the_one_input():
+    lock = json.loads((ROOT / "flake.lock").read_text())
+    flake = (ROOT / "flake.nix").read_text()
+    assert set(lock["nodes"]) == {"root", "nixpkgs"}
+    original = lock["nodes"]["nixpkgs"]["original"]
+    url = f"github:{original['owner']}/{original['repo']}/{original['ref']}"
+    assert re.findall(r'inputs\.(\w+)\.url = "(.+)";', flake) == [("nixpkgs", url)]
+
+
+def test_each_scenario_names_its_machines_in_its_first_line():
+    """nixos/checks.nix reads them there."""
+    for path in (ROOT / "vm-tests" / "scenarios").glob("*.py"):
+        assert re.match(r"# machines:( n\d)+\n", path.read_text()), path
+
+
+@pytest.mark.parametrize("node", ["n1", "n2", "n3"])
+def test_the_fleet(evaluate, node):
+    told = evaluate(f"(import {FLEET}).{node}")
+    assert (told["failed"], told["ports"], told["configuration"]) == ([], [4321], None)
+    services = told["services"]
+    assert services["litefs-py"]["wantedBy"] == ["multi-user.target"]
+    assert services["myapp"]["requires"] == services["myapp"]["after"] == ["litefs-py.service"]
+    assert ("litefs-py-join" in services) == (node != "n1")
+    if node != "n1":
+        join = services["litefs-py-join"]
+        assert "--server 10.0.0.1:4321" in join["script"] and f"--name {node}" in join["script"]
+        assert join["serviceConfig"]["LoadCredential"] == "token:/run/secrets/litefs-py-token"
+
+
+def test_a_configuration_that_is_declared(evaluate, static_program, tmp_path):
+    told = evaluate(f"(import {DECLARATIVE})")
+    assert told["failed"] == []
+    config = tmp_path / "config.yml"
+    config.write_text(json.dumps(told["configuration"]))
+    command = [static_program, "config", "check", config]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+
+
+WRONG = {
+    "a secret in the store": (
+        '{ join = { tokenFile = "/nix/store/x-token"; servers = [ "a:1" ]; address = "b:1"; }; }',
+        "join.tokenFile is in the Nix store",
+    ),
+    "two ways at once": (
+        '{ declarative = true; join = { tokenFile = "/run/t"; servers = [ "a:1" ]; address = "b:1"; }; }',
+        "choose one",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_said(evaluate, name):
+    options, message = WRONG[name]
+    told = evaluate(
+        f'{{ networking.hostName = "n1"; services.litefs-py = {{ enable = true; }} // {options}; }}'
+    )
+    assert len(told["failed"]) == 1 and message in told["failed"][0]
+
+
+def test_two_that_claim_the_mount_point(evaluate):
+    told = evaluate(
+        '{ networking.hostName = "n1"; services.litefs-py.enable = true; fileSystems."/litefs" = { }; }'
+    )
+    assert len(told["failed"]) == 1 and "/litefs" in told["failed"][0]
