@@ -283,7 +283,8 @@ impl AllDatabases {
         Ok(())
     }
 
-    pub(super) fn is_serving(&self) -> bool {
+    /// Whether applications may come.
+    pub fn is_serving(&self) -> bool {
         self.serving.load(Ordering::Acquire)
     }
 

@@ -43,12 +43,12 @@ impl Database {
         if state.serving {
             return Ok(());
         }
-        self.notices.refuse(
-            self.name.as_str(),
-            "use before it is whole",
-            0,
-            "its files were damaged, and are being fetched from another node; try again later",
-        );
+        let why = if state.lost.is_some() {
+            "its files were damaged, and are being fetched from another node; try again later"
+        } else {
+            "this node has not caught up yet; try again later"
+        };
+        self.notices.refuse(self.name.as_str(), "use before it is whole", 0, why);
         Err(Errno(libc::EIO))
     }
 

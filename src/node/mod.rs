@@ -193,9 +193,11 @@ pub async fn run(config: Config, set_level: fn(LogLevel)) -> Result<(), NodeErro
     if let Some(litefs) = parts.litefs.clone() {
         return litefs::run(config, parts, litefs, live, stop, set_level).await;
     }
-    let databases = Arc::clone(&parts.databases);
-    blocking(move || databases.begin_to_serve()).await??;
-    tokio::spawn(Arc::clone(&parts.databases).fetch_lost());
+    // A newcomer is mounted, and shows how far it is, before it serves.
+    let newcomer = parts.folder.is_newcomer();
+    if !newcomer {
+        open(Arc::clone(&parts.databases)).await?;
+    }
     let mount = mount(&config, &parts).await?;
     let mounted = config.mount.path.clone();
     crate::commit::before_stopping(move || {
@@ -213,8 +215,17 @@ pub async fn run(config: Config, set_level: fn(LogLevel)) -> Result<(), NodeErro
     stand::begin(&engine);
     let mut ended = mount.ended();
     let removed = parts.membership.removed.subscribe();
+    let (raft, databases) = (Arc::clone(&parts.raft), Arc::clone(&parts.databases));
+    let opened = async move {
+        if newcomer {
+            raft.catch_up().await;
+            open(databases).await?;
+        }
+        std::future::pending::<Result<_, NodeError>>().await
+    };
     let outcome = tokio::select! {
         _ = stop.wait() => Ok(None),
+        failed = opened => failed,
         () = until_true(&mut ended) => {
             Err(NodeError::MountEnded(config.mount.path.display().to_string()))
         }
@@ -244,6 +255,15 @@ pub async fn run(config: Config, set_level: fn(LogLevel)) -> Result<(), NodeErro
         return Err(DataFolderError::Removed { why, kept }.into());
     }
     Ok(unmounted?)
+}
+
+/// Lets applications in. On a node that was just let in itself only once it has all that was committed when
+/// it came: while it replays the log of years, it would show databases that were deleted long ago.
+async fn open(databases: Arc<AllDatabases>) -> Result<(), NodeError> {
+    let opened = Arc::clone(&databases);
+    blocking(move || opened.begin_to_serve()).await??;
+    tokio::spawn(databases.fetch_lost());
+    Ok(())
 }
 
 /// Lets the settings take effect that can while the node runs (core's `LIVE`).

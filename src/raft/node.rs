@@ -41,6 +41,9 @@ const MAX_ENTRY: usize = 8 << 20;
 /// How long a transfer of leadership may take.
 const TRANSFER: Duration = Duration::from_secs(5);
 
+/// How long the leader is asked for what is committed, before it is asked again.
+const CATCH_UP: Duration = Duration::from_secs(2);
+
 /// What a node is started with.
 #[derive(Clone)]
 pub struct RaftConfig {
@@ -500,6 +503,19 @@ impl RaftNode {
         let wanted = DatabaseHeader { name, incarnation, index: at_least };
         let fetched = database_stream::fetch(&self.inner.services, from.0, wanted).await;
         fetched.map_err(|error| RaftError::Peer { node: from, why: error.to_string() })
+    }
+
+    /// Waits until this node has applied what was committed when it was asked, however long that takes.
+    pub async fn catch_up(&self) {
+        let committed = loop {
+            match self.read_index(CATCH_UP).await {
+                Ok(entry) => break entry.index,
+                Err(_) => tokio::time::sleep(CATCH_UP / 10).await,
+            }
+        };
+        let mut applied = self.inner.machine.applied();
+        // It ends with the node.
+        let _ = applied.wait_for(|entry| entry.is_some_and(|entry| entry.index >= committed)).await;
     }
 
     /// The databases that are on their way to this node, or from it.

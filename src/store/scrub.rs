@@ -59,7 +59,8 @@ impl Database {
             let mut snapshot = self.snapshot(0, 0)?;
             let mut left = Vec::new();
             for pgno in suspects {
-                if !snapshot.is_sound(pgno)? {
+                // One that went with the end of the file is not to be read.
+                if pgno <= snapshot.pages && !snapshot.is_sound(pgno)? {
                     left.push(pgno);
                 }
             }
