@@ -356,7 +356,7 @@ fn the_program_speaks_sysexits() {
     let path = file.to_str().unwrap();
     assert_eq!(run(&["--version"]).0, 0);
     assert_eq!(run(&["nonsense"]).0, 64);
-    assert_eq!(run(&["dev", "--dir", path, "--engine", "litefs"]).0, 64);
+    assert_eq!(run(&["dev", "--dir", path, "--engine", "nonsense"]).0, 64);
     assert_eq!(run(&["config", "check", path]).0, 78);
     fs::write(&file, "cluster: app\nmesh: {lisen: 1}\n").unwrap();
     let (code, _, err) = run(&["config", "check", path]);

@@ -43,6 +43,13 @@ def sections(name: str, schema: dict[str, Any]) -> list[str]:
         if value.get("type") == "object":
             classes += sections(inner, value)
             kind, default = inner, f"default_factory={inner}"
+        elif value.get("type") == "array" and value["items"].get("type") != "object":
+            kind = f"list[{kind_of(value['items'])}]"
+            default = (
+                f"default_factory=lambda: {value['default']!r}"
+                if value.get("default")
+                else ("default_factory=list" if "default" in value else "")
+            )
         elif value.get("type") == "array":
             inner = inner.removesuffix("s")
             classes += sections(inner, value["items"])

@@ -38,6 +38,7 @@ pub struct AllDatabases {
     names: Names,
     listener: RwLock<Option<Arc<dyn Listener>>>,
     serving: AtomicBool,
+    catching_up: AtomicBool,
 }
 
 /// What a node is called.
@@ -54,6 +55,7 @@ impl AllDatabases {
             names,
             listener: RwLock::new(None),
             serving: AtomicBool::new(false),
+            catching_up: AtomicBool::new(false),
         })
     }
 
@@ -283,8 +285,17 @@ impl AllDatabases {
         Ok(())
     }
 
-    /// Whether applications may come.
-    pub fn is_serving(&self) -> bool {
+    /// Since its start this node has not yet shown all that was committed then: who comes to it now may
+    /// see less than he saw here before.
+    pub fn set_catching_up(&self, catching_up: bool) {
+        self.catching_up.store(catching_up, Ordering::Release);
+    }
+
+    pub fn is_catching_up(&self) -> bool {
+        self.catching_up.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_serving(&self) -> bool {
         self.serving.load(Ordering::Acquire)
     }
 

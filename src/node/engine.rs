@@ -175,8 +175,8 @@ impl Engine for EmbeddedEngine {
         for database in self.databases.lost() {
             not_ready.push(format!("{} was damaged here and is not fetched yet", database.name));
         }
-        if !self.databases.is_serving() {
-            not_ready.push("this node is new, and has not caught up yet".to_owned());
+        if self.databases.is_catching_up() {
+            not_ready.push("this node has not caught up since it was started".to_owned());
         }
         let snapshots = self.snapshots();
         let comes = [SnapshotStage::Receiving, SnapshotStage::Installing];

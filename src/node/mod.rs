@@ -195,6 +195,7 @@ pub async fn run(config: Config, set_level: fn(LogLevel)) -> Result<(), NodeErro
     }
     // A newcomer is mounted, and shows how far it is, before it serves.
     let newcomer = parts.folder.is_newcomer();
+    parts.databases.set_catching_up(true);
     if !newcomer {
         open(Arc::clone(&parts.databases)).await?;
     }
@@ -217,10 +218,11 @@ pub async fn run(config: Config, set_level: fn(LogLevel)) -> Result<(), NodeErro
     let removed = parts.membership.removed.subscribe();
     let (raft, databases) = (Arc::clone(&parts.raft), Arc::clone(&parts.databases));
     let opened = async move {
+        raft.catch_up().await;
         if newcomer {
-            raft.catch_up().await;
-            open(databases).await?;
+            open(Arc::clone(&databases)).await?;
         }
+        databases.set_catching_up(false);
         std::future::pending::<Result<_, NodeError>>().await
     };
     let outcome = tokio::select! {

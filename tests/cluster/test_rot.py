@@ -84,6 +84,24 @@ def test_a_reader_that_comes_upon_a_rotten_page_never_sees_it(unread, journal):
     assert {copy["state"] for copy in sound[0]["copies"].values()} == {"sound"}
 
 
+def test_a_rotten_page_that_is_written_does_not_spread(unread):
+    """one-history: who changes another row of that page reads it first, and so gets the sound one."""
+    db, others = "written.db", "SELECT hex(x) FROM t WHERE rowid % 3 <> 0"
+    leader, victim = unread.leader(), unread.followers()[0]
+    leader.sql(db, *FILL)
+    victim.barrier()
+    wait_for(lambda: checkpointed(victim, db), 20, "a checkpoint")
+    before = leader.sql(db, others)
+    flip(victim, db, 20)
+    forget()
+    # Rows of all pages.
+    victim.sql(db, "UPDATE t SET x = zeroblob(1000) WHERE rowid % 3 = 0")
+    leader.barrier()
+    assert leader.sql(db, others) == before
+    assert victim.sql(db, others) == before
+    assert victim.content(db) == leader.content(db)
+
+
 def test_without_another_node_a_reader_gets_an_error_and_no_rotten_page(make_cluster):
     """bounded-answer: wrong bytes are worse than none."""
     db = "alone.db"

@@ -90,6 +90,17 @@ def test_the_facade_lets_nobody_in_without_its_token(cluster):
         assert asked.stdout == code, (given, asked)
 
 
+def switched_over(leader):
+    """Once another node's LiteFS is attached; until then it says that none is."""
+
+    def asked():
+        code, told = leader.by_socket("/switchover", "POST", {}, timeout=30)
+        assert code == 200 or "is attached" in told["error"], told
+        return told if code == 200 else None
+
+    return wait_for(asked, 20, "a switchover")
+
+
 @pytest.mark.parametrize("mode", ["wal", "delete"])
 def test_switchovers_under_load_lose_nothing(cluster, db, tmp_path, mode, measured):
     """no-lost-ack, for a planned switchover; LiteFS never ends with 99."""
@@ -103,8 +114,7 @@ def test_switchovers_under_load_lose_nothing(cluster, db, tmp_path, mode, measur
         for _ in range(ROUNDS):
             leader = cluster.leader()
             moment = now()
-            code, told = leader.by_socket("/switchover", "POST", {}, timeout=30)
-            assert code == 200, told
+            told = switched_over(leader)
             rover.wrote(now(), 10)
             pauses.append(rover.gap(moment))
             assert cluster.leader().name == told["leader"] != leader.name

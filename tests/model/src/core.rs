@@ -1,5 +1,7 @@
 //! The part of the program's `core` room that `cluster` knows of, as it is.
 
+#[path = "../../../src/core/history.rs"]
+pub mod history;
 #[path = "../../../src/core/ids.rs"]
 pub mod ids;
 #[path = "../../../src/core/position.rs"]

@@ -47,6 +47,7 @@ def test_tokens_join_to_the_further(one, other):
         (status.Database, "DatabaseStatus"),
         (status.Indeterminate, "Indeterminate"),
         (status.Quorum, "Quorum"),
+        (status.Snapshot, "SnapshotProgress"),
         (status.Imported, "Imported"),
         (status.Checked, "CheckedDatabase"),
     ],

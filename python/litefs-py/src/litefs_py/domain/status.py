@@ -40,6 +40,19 @@ class Indeterminate:
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """A database on its way from one node to another."""
+
+    database: str
+    node: str
+    stage: Literal["comparing", "sending", "receiving", "installing"]
+    bytes: int
+    done: int
+    there_before: int
+    running_ms: int
+
+
+@dataclass(frozen=True)
 class Status:
     """A node, and the cluster as it sees it."""
 
@@ -61,6 +74,7 @@ class Status:
     stuck: str | None
     members: list[Member]
     indeterminate: list[Indeterminate] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
 
     @property
     def can_write(self) -> bool:

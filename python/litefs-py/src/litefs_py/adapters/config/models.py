@@ -37,6 +37,55 @@ class Api(Section):
     )
 
 
+class Litefs(Section):
+    """LiteFS, where it is the engine."""
+
+    binary: str | None = Field(
+        default=None,
+        description="The LiteFS program, version 0.5. Without it: the file `litefs` beside this program, else the one on PATH.",
+    )
+    compress: bool = Field(default=True, description="Whether it compresses its transaction files.")
+    data_dir: str | None = Field(
+        default=None,
+        description="Folder of LiteFS's own data; the one of a LiteFS that ran here before can be named. Without it: `litefs` in `data_dir`.",
+    )
+    exec: list[str] = Field(
+        default_factory=list,
+        description="A program, with its arguments, that is started when the node is ready, and stopped before LiteFS. It gets the signals that the node gets; when it ends, the node ends with its exit code.",
+    )
+    port: Annotated[int, Field(ge=0)] = Field(
+        default=20202,
+        description="Port of LiteFS's HTTP, on loopback alone: it knows no authentication.",
+    )
+    reconnect_delay: Annotated[str, Field(pattern="^[0-9]+ ?(us|ms|s|m|h)$")] = Field(
+        default="100ms",
+        description="How often LiteFS looks for a primary while it has none. A duration.",
+    )
+    retention: Annotated[str, Field(pattern="^[0-9]+ ?(us|ms|s|m|h)$")] = Field(
+        default="10m",
+        description="How long LiteFS keeps its transaction files; a node that was away for longer gets whole databases. A duration.",
+    )
+    retention_monitor_interval: Annotated[str, Field(pattern="^[0-9]+ ?(us|ms|s|m|h)$")] = Field(
+        default="1m", description="How often it looks for transaction files to remove. A duration."
+    )
+    snapshot_timeout: Annotated[str, Field(pattern="^[0-9]+ ?(us|ms|s|m|h)$")] = Field(
+        default="0s",
+        description="How long one whole database may take to be sent. A duration; `0s`: as long as `retention`.",
+    )
+    strict_verify: bool = Field(
+        default=False,
+        description="Whether it checks the whole database after each transaction. For tests: very slow.",
+    )
+    trace: str | None = Field(
+        default=None,
+        description="File of LiteFS's trace of every operation. Without it there is none.",
+    )
+    ttl: Annotated[str, Field(pattern="^[0-9]+ ?(us|ms|s|m|h)$")] = Field(
+        default="3s",
+        description="How long a primary may be silent before its lease can go to another node. A duration, from 1s to 1m.",
+    )
+
+
 class Log(Section):
     """What the node says about itself."""
 
@@ -192,6 +241,7 @@ class Config(Section):
     journal: Literal["wal", "any"] = Field(
         default="wal", description="Which journal modes the applications may use."
     )
+    litefs: Litefs = Field(default_factory=Litefs, description="LiteFS, where it is the engine.")
     log: Log = Field(default_factory=Log, description="What the node says about itself.")
     members: list[Member] = Field(
         description="All members of the cluster, this node included; the same list on every node."

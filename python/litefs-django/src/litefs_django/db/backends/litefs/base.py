@@ -119,6 +119,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def _is_of_now(self, raw: Connection) -> bool:
         if raw.process != os.getpid():
             return False
+        try:
+            # Of a connection that somebody closed it cannot be asked.
+            _ = raw.total_changes
+        except sqlite3.ProgrammingError:
+            return False
         return not raw.device or not conf.mount().stale(raw.device)
 
     def is_usable(self) -> bool:
