@@ -162,7 +162,7 @@ def test_rule_13_what_came_by_a_snapshot(cluster, db):
     cluster.create(db, "CREATE TABLE t(x)", FILL)
     leader = cluster.leader()
     # The log is kept for who is away, up to eight times as much.
-    leader.sql("filler.db", "CREATE TABLE IF NOT EXISTS t(x)", *[FILL] * 120)
+    leader.sql("filler.db", "CREATE TABLE IF NOT EXISTS t(x)", *[FILL] * 300)
     cluster.restart(node)
     cluster.same(db)
     assert any("sending a snapshot" in other.log() for other in cluster.nodes)
