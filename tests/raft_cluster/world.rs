@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -60,8 +61,12 @@ pub async fn until<T, F: Future<Output = Option<T>>>(
     }
 }
 
+/// On a loopback address of its own: what connects elsewhere, from 127.0.0.1, cannot take the port meanwhile.
 fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let ip = Ipv4Addr::new(127, high, low, NEXT.fetch_add(1, Ordering::Relaxed));
+    let listener = TcpListener::bind((ip, 0)).unwrap();
     listener.local_addr().unwrap().to_string()
 }
 

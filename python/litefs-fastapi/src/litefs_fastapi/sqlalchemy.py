@@ -17,6 +17,7 @@ import time
 from typing import Any
 
 from litefs_py import LitefsError, NodeDown
+from litefs_py.adapters.connection import into_wal
 from litefs_py.adapters.mount import Mount
 from litefs_py.domain.sqlite_codes import changes_rows, is_read
 from litefs_py.usecases import writes
@@ -90,12 +91,9 @@ class _Hooks:
     def connect(self, connection: Any, record: Any) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in (
-            "PRAGMA journal_mode = WAL",
-            f"PRAGMA synchronous = {self.synchronous}",
-            "PRAGMA foreign_keys = ON",
-        ):
-            cursor.execute(pragma)
+        into_wal(cursor.execute)
+        cursor.execute(f"PRAGMA synchronous = {self.synchronous}")
+        cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
         device = record.info["litefs"][0]
         before, self.device = self.device, device

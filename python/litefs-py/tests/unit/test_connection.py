@@ -7,6 +7,7 @@ import threading
 
 import pytest
 from litefs_py import NodeDown, connect
+from litefs_py.adapters.connection import into_wal
 from litefs_py.usecases import writes
 
 
@@ -145,3 +146,30 @@ def test_nothing_is_made_beneath_a_mount_that_is_not_there(tmp_path):
 def test_no_other_modes(connection, mode):
     with pytest.raises(ValueError, match="BEGIN"):
         connection.begin(mode)
+
+
+def test_a_change_to_wal_beside_another_connection(path):
+    """SQLite does not wait there as it was told: who is refused tries again."""
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE t(a)")
+    other.execute("BEGIN IMMEDIATE")
+    refused = []
+
+    def execute(statement):
+        try:
+            return raw.execute(statement)
+        except sqlite3.OperationalError as error:
+            refused.append(str(error))
+            if len(refused) == 2:
+                other.execute("COMMIT")
+            raise
+
+    raw = sqlite3.connect(path, timeout=0, isolation_level=None)
+    into_wal(execute)
+    assert refused == ["database is locked"] * 2
+    assert one(raw, "PRAGMA journal_mode") == "wal"
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(sqlite3.OperationalError, match="database is locked"):
+        into_wal(lambda _: raw.execute("BEGIN IMMEDIATE"), 0)
+    raw.close()
+    other.close()

@@ -34,15 +34,37 @@ BUSY_TIMEOUT = 5.0
 # How long a connection that is opened anew waits, to show what it had shown before.
 _CATCH_UP = 2.0
 
+# Seconds until a change to WAL is tried again.
+_WAL_AGAIN = 0.01
+
 # Connections that a parent opened. To close one in a child could remove files that the parent uses, so they are
 # kept until the child ends.
 _inherited: list[sqlite3.Connection] = []
 
 
+def into_wal(execute: Callable[[str], object], busy_timeout: float = BUSY_TIMEOUT) -> None:
+    """Changes a database to WAL, if it is not.
+
+    Where two connections do so at once SQLite tells one of them that the database is locked, without waiting as
+    long as it was told: that one had begun to read, and the other waits for it.
+    """
+    end = time.monotonic() + busy_timeout
+    while True:
+        try:
+            execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if code_of(error) is not Code.BUSY or time.monotonic() > end:
+                raise
+            time.sleep(_WAL_AGAIN)
+        else:
+            return
+
+
 def prepare(raw: sqlite3.Connection, *, synchronous: str = "NORMAL", wal: bool = True) -> None:
     """The settings of a new connection, in autocommit mode."""
     if wal:
-        raw.execute("PRAGMA journal_mode = WAL")
+        (milliseconds,) = raw.execute("PRAGMA busy_timeout").fetchone()
+        into_wal(raw.execute, milliseconds / 1000)
     if synchronous.upper() not in ("OFF", "NORMAL", "FULL", "EXTRA"):
         raise ValueError(f"synchronous: there is no {synchronous!r}")
     raw.execute(f"PRAGMA synchronous = {synchronous}")
