@@ -65,10 +65,12 @@ class LitefsReport(Report):
 class LitefsRun(Run):
     """`Run`, with its own nodes, clients and verdict."""
 
-    def __init__(self, options, folder):
+    def __init__(self, options, folder, litefs=None):
         self.options, self.folder = options, folder
         self.events = Events(folder / "events.jsonl")
         self.settings = settings(options.seed)
+        if litefs is not None:
+            self.settings["litefs"] = litefs
         self.daemons = LitefsDaemons(folder / "nodes", 3, program(), self.events, self.settings)
         self.applications = Applications(self.events)
         # One that took too long; one whose LiteFS went from beneath its memory.
@@ -81,11 +83,7 @@ class LitefsRun(Run):
 
     def all(self):
         begin = time.monotonic()
-        self.daemons.make()
-        self.daemons.start()
-        threading.Thread(target=self.watch_memory, daemon=True).start()
-        if not self.daemons.wait_ready(CONVERGENCE):
-            raise SystemExit(f"the cluster does not start; see {self.folder}/nodes/*/log")
+        self.begin()
         left = self.options.seconds
         while left > 1 and not self.stopping:
             seconds = min(left, self.options.round)
@@ -93,12 +91,30 @@ class LitefsRun(Run):
             left -= seconds
             self.report.seconds = time.monotonic() - begin
             self.write()
+        self.end()
+
+    def begin(self):
+        self.daemons.make()
+        self.daemons.start()
+        threading.Thread(target=self.watch_memory, daemon=True).start()
+        if not self.daemons.wait_ready(CONVERGENCE):
+            raise SystemExit(f"the cluster does not start; see {self.folder}/nodes/*/log")
+
+    def end(self):
         self.daemons.stop()
         for event in self.events.of("hung-at-stop"):
             self.problem("hung at its stop", str(event))
         self.scan_logs()
 
     def round(self, seconds):
+        def torment(world, seed):
+            faults = self.options.faults
+            return nemesis.torment(world, seed, seconds, faults, lambda: self.stopping)
+
+        self.one_round(torment)
+
+    def one_round(self, torment):
+        """Databases of its own, clients, faults, healing, verdict."""
         number = self.report.rounds
         seed = f"{self.options.seed}:{number}"
         names = [f"{mode}-{number}.db" for mode in MODES]
@@ -111,7 +127,7 @@ class LitefsRun(Run):
         ]
         self.applications.start(folder, clients, seed)
         world = nemesis.World(self.daemons, self.applications, self.events)
-        whole = nemesis.torment(world, seed, seconds, self.options.faults, lambda: self.stopping)
+        whole = torment(world, seed)
         self.stopping |= not whole
         healed = time.monotonic()
         if self.daemons.wait_ready(CONVERGENCE):
