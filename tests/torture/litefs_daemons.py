@@ -2,12 +2,17 @@
 
 import json
 import os
+import re
 import signal
 import time
+from datetime import datetime
 from pathlib import Path
 
 from daemons import Daemons
 from isolation import why_not as why_not_here
+
+# Colours, in a log.
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def find():
@@ -73,6 +78,17 @@ class LitefsDaemons(Daemons):
         return {
             each["term"]: (each["since_ms"] * 10**6 - ahead, each["leader"]) for each in longest
         }
+
+    def ends(self, since):
+        """(node, when) of what ended a LiteFS: its daemon was taken down, or says so."""
+        found = [(node, at) for node, times in self.events.times("down").items() for at in times]
+        ahead = time.time_ns() - time.monotonic_ns()
+        for node in self.nodes:
+            for line in node.log.read_text(errors="replace").splitlines():
+                if "LiteFS has ended" in line:
+                    at = datetime.fromisoformat(ESCAPES.sub("", line).split()[0])
+                    found.append((node.name, int(at.timestamp() * 1e9) - ahead))
+        return [(node, at) for node, at in found if at > since]
 
     def diverged(self, node):
         """What is set aside there."""

@@ -17,6 +17,10 @@ LAG = 5.0
 AFTER = 8.0
 # What a history says in milliseconds, nanoseconds.
 ROUNDED = 2_000_000
+# The end of LiteFS is noticed so much later, at most, and a client's answer is late by so much, nanoseconds.
+NOTICED, LATE = 3_000_000_000, 500_000_000
+WIPED, IN_FLIGHT = "gone with a wiped disk", "in flight when LiteFS ended"
+OVERRULED = "overruled"
 EXPECTED = (*judge.EXPECTED, "PROTOCOL", "locking protocol")
 
 
@@ -44,13 +48,18 @@ def rows(node, name):
 
 class Verdict:
     """`tenures`: {number: (since, node)}. `kept`: {(who, n)} of what was set aside. `losing`: (from, to) of the
-    faults that may lose something. `wiped`: (node, when)."""
+    faults that may lose something. `wiped`: (node, when). `ends`: (node, when) of LiteFS's processes."""
 
-    def __init__(self, tenures, losing, wiped):
+    def __init__(self, tenures, losing, wiped, ends):
         self.tenures = [tenures[number] for number in sorted(tenures)]
         self.losing, self.wiped = losing, wiped
+        # In WAL mode SQLite has committed before LiteFS does: LiteFS hears of it when the write lock is given
+        # back. So one transaction of a database may be answered, and be nowhere, when its process ends.
+        self.ends = {(node, when): set() for node, when in ends}
         self.tally, self.anomalies = judge.Tally(), []
-        self.lost = {"acknowledged": 0, "kept": 0, "gone with a wiped disk": 0}
+        self.lost = dict.fromkeys(("acknowledged", "kept", WIPED, IN_FLIGHT, OVERRULED), 0)
+        # (node, who, n) of the last row that readers saw.
+        self.seen = {}
         self.span = 0.0
 
     def bad(self, kind, text, *operations):
@@ -62,6 +71,7 @@ class Verdict:
             log, twin, counter = rows(node, name)
         except final.Unreadable as error:
             return self.bad("unreadable", str(error))
+        self.seen[name] = set()
         begun = {key(op): op for op in operations if op.op["f"] == "write"}
         for op in operations:
             write = op.op["f"] == "write"
@@ -69,7 +79,7 @@ class Verdict:
             if write and op.status == "ok":
                 self.of_a_primary(op)
             elif op.status == "ok":
-                self.whole(op, begun)
+                self.whole(name, op, begun)
         if log != twin or counter != len(log):
             self.bad(
                 "half", f"{name}: {len(log)} rows, {len(twin)} twins, the counter says {counter}"
@@ -96,12 +106,13 @@ class Verdict:
             return
         self.bad("acknowledged by no primary", str(self.tenures[-6:]), op)
 
-    def whole(self, op, begun):
+    def whole(self, name, op, begun):
         """What a reader saw is nothing half, and nothing that nobody wrote."""
         rows, twins, counter, *tops = op.value["v"]
         if not rows == twins == counter or tops[:3] != tops[3:]:
             self.bad("half, to a reader", str(op.value), op)
         if tops[0] is not None:
+            self.seen[name].add((op.node, tops[1], tops[2]))
             writer = begun.get((tops[1], tops[2]))
             if writer is None or writer.begin > op.end:
                 self.bad("from nowhere, to a reader", str(op.value), op)
@@ -116,17 +127,37 @@ class Verdict:
                     self.bad("moved", f"{name}: it is at {seq}", op)
                 continue
             self.lost["acknowledged"] += 1
-            rival = seqs.get(op.value["q"])
-            if rival is not None and rival.status == "ok" and rival.end < op.begin:
-                text = f"{name}: both were the {op.value['q']}th, one after the other had been acknowledged"
-                self.bad("two primaries", text, op, rival)
+            self.overruled(name, op, seqs.get(op.value["q"]))
             self.excused(name, op)
             if key(op) in kept:
                 self.lost["kept"] += 1
             elif any(node == op.node and when > op.begin for node, when in self.wiped):
-                self.lost["gone with a wiped disk"] += 1
+                self.lost[WIPED] += 1
+            elif self.in_flight(name, op):
+                self.lost[IN_FLIGHT] += 1
             else:
                 self.bad("discarded", f"{name}: it was lost, and is not set aside anywhere", op)
+
+    def overruled(self, name, op, rival):
+        """caught-up: the history of an earlier primary came back, over a later one that others had followed. If
+        nobody had, that is a loss like any other."""
+        if rival is None or rival.status != "ok" or rival.end > op.begin:
+            return
+        self.lost[OVERRULED] += 1
+        if any(who == op.wid and n >= op.n and node != op.node for node, who, n in self.seen[name]):
+            text = (
+                f"{name}: others had it, and yet an earlier {op.value['q']}th row came back over it"
+            )
+            self.bad("overruled", text, op, rival)
+
+    def in_flight(self, name, op):
+        if not name.startswith("wal"):
+            return False
+        for (node, when), databases in self.ends.items():
+            if node == op.node and name not in databases and -NOTICED <= op.end - when <= LATE:
+                databases.add(name)
+                return True
+        return False
 
     def excused(self, name, op):
         near = [

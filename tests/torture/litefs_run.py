@@ -155,7 +155,7 @@ class LitefsRun(Run):
         windows = fault_windows(self.events, begin, now)
         losing = [(start, end) for kind, start, end in windows if kind not in HARMLESS]
         wiped = [each for each in self.daemons.wiped if each[1] > begin]
-        verdict = Verdict(self.tenures, losing, wiped)
+        verdict = Verdict(self.tenures, losing, wiped, self.daemons.ends(begin))
         kept = self.look_aside(folder, names)
         for name in names:
             verdict.judge(folder, self.daemons.nodes[0], name, kept.get(name, set()))
