@@ -85,7 +85,7 @@ class LitefsDaemons(Daemons):
         ahead = time.time_ns() - time.monotonic_ns()
         for node in self.nodes:
             for line in node.log.read_text(errors="replace").splitlines():
-                if "LiteFS has ended" in line:
+                if "LiteFS has ended" in line or "fatal error occurred while committing" in line:
                     at = datetime.fromisoformat(ESCAPES.sub("", line).split()[0])
                     found.append((node.name, int(at.timestamp() * 1e9) - ahead))
         return [(node, at) for node, at in found if at > since]

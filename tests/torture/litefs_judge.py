@@ -18,7 +18,7 @@ AFTER = 8.0
 # What a history says in milliseconds, nanoseconds.
 ROUNDED = 2_000_000
 # The end of LiteFS is noticed so much later, at most, and a client's answer is late by so much, nanoseconds.
-NOTICED, LATE = 3_000_000_000, 500_000_000
+NOTICED, LATE = 2_000_000_000, 500_000_000
 WIPED, IN_FLIGHT = "gone with a wiped disk", "in flight when LiteFS ended"
 OVERRULED = "overruled"
 EXPECTED = (*judge.EXPECTED, "PROTOCOL", "locking protocol")
