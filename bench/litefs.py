@@ -2,8 +2,11 @@
 under a Consul of a few lines of Python. Never both at once: each round starts the one, measures it, stops it,
 and then the other, and what is compared are the two of a round."""
 
+import operator
+import os
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from statistics import median
 
 from common import ROOT, Skipped, work
@@ -40,6 +43,17 @@ class Ours:
 
     def clear(self):
         self.cluster.clear()
+
+    def spent(self):
+        """Processor time so far, seconds: (of the daemons and their guards, of their LiteFS)."""
+        nodes = self.cluster.nodes
+        ours = [pid for node in nodes for pid in (node.pid, node.guard_pid())]
+        return sum(map(spent_by, ours)), sum(spent_by(node.litefs_pid()) for node in nodes)
+
+
+def spent_by(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Alone:
@@ -108,7 +122,7 @@ def litefs(bench):
 def beside(bench, binary, nodes):
     folder = bench.folder / f"litefs-{nodes}"
     both = [kind(folder, binary, nodes, bench.options.program) for kind in (Ours, Alone)]
-    found = {one.name: [] for one in both}
+    found, shares = {one.name: [] for one in both}, []
     try:
         for one in both:
             with running(one) as mounts:
@@ -119,7 +133,11 @@ def beside(bench, binary, nodes):
             for one in both if number % 2 else reversed(both):
                 with running(one) as mounts:
                     count = 30 if bench.options.quick else 200
+                    before = one.spent() if one is both[0] else None
                     found[one.name].append(measure(mounts, bench.options.seconds, count))
+                    if before:
+                        daemons, its = map(operator.sub, one.spent(), before)
+                        shares.append(daemons / its)
     finally:
         for one in both:
             one.clear()
@@ -130,3 +148,4 @@ def beside(bench, binary, nodes):
         bench.note(f"LiteFS {of}: {what}", unit, ours, bare, reach, "bare LiteFS")
         pairs = [mine / its for mine, its in zip(ours, bare, strict=True)]
         bench.note(f"LiteFS {of}: {what}, round by round", "of bare", pairs)
+    bench.note(f"LiteFS {of}: processor time of the daemons meanwhile", "of LiteFS's", shares)
