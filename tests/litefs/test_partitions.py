@@ -5,11 +5,10 @@ import json
 import pytest
 from torture import run_torture
 
-# After a cut a primary goes on for at most so long (src/litefs/timing.rs), seconds; and a moment in which its
-# last answer reaches the application.
-GIVES_UP = 4.0 + 0.1
+# After a cut a primary goes on for at most 4 s (src/litefs/timing.rs), and a busy machine may be late.
+GIVES_UP = 4.4
 # Another writes within so many: the lease has run out, a leader is elected, one is chosen.
-ELSEWHERE = 10.0
+ELSEWHERE = 15.0
 
 
 @pytest.fixture(scope="module")
