@@ -32,13 +32,15 @@ from resources import amplification, resources  # noqa: E402
 from small import bulk, fifty, lag, parallel, reads, writes  # noqa: E402
 from table import markdown  # noqa: E402
 
+from litefs import litefs  # noqa: E402
+
 # In this order. `resources` wants a cluster that nobody has used; those after `failover` make their
 # own, and put this one away.
 PARTS = {
     part.__name__: part
     for part in (
         resources, writes, reads, bulk, parallel, fifty, lag, counts, switchover, failover,
-        amplification, five, large, joining, twenty,
+        amplification, five, large, joining, twenty, litefs,
     )
 }  # fmt: skip
 

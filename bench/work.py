@@ -151,10 +151,10 @@ def fill(database, size, at_once, how="safe"):
         left -= rows
 
 
-def prepare(database):
-    """The tables, in WAL mode, and rows to read."""
+def prepare(database, journal="wal"):
+    """The tables, and rows to read."""
     connection = connect(database)
-    connection.execute("PRAGMA journal_mode = wal")
+    connection.execute(f"PRAGMA journal_mode = {journal}")
     connection.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, x TEXT)")
     connection.execute("CREATE TABLE big(id INTEGER PRIMARY KEY, x TEXT)")
     connection.execute("BEGIN")

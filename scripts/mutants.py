@@ -42,7 +42,12 @@ RESULTS = PLACE / "results.json"
 LONG = 300
 # Tests of several nodes may fail on a busy machine alone. One that passes unbroken in one of three runs can
 # judge, and it has caught a mutant when it failed twice.
-OF_SEVERAL_NODES = {"raft_cluster", "write_path", "cluster"}
+OF_SEVERAL_NODES = {"raft_cluster", "write_path", "cluster", "litefs"}
+# Folders of tests in Python, by the first of which they are named; the others they use.
+PYTHON = {
+    "cluster": ["tests/cluster"],
+    "litefs": ["tests/litefs", "tests/cluster", "tests/torture"],
+}
 UNBROKEN, BROKEN = 3, 2
 # The crate is built anew for each patch, so quickly; its dependencies are built as ever.
 QUICK = [
@@ -79,8 +84,8 @@ class Mutant:
     name: str
     keeps: tuple[str, ...]
     what: str
-    # `lib FILTER`, or a test of tests/ with its arguments (`write_path FILTER`), or
-    # `cluster FILE[::TEST]` of tests/cluster.
+    # `lib FILTER`, or a test of tests/ with its arguments (`write_path FILTER`), or `cluster FILE[::TEST]` of
+    # tests/cluster, or `litefs FILE[::TEST]` of tests/litefs, which is skipped where there is no LiteFS.
     test: str
 
     @property
@@ -113,7 +118,7 @@ def read(path: Path) -> Mutant:
 
 def in_order(mutant: Mutant) -> tuple[int, str, str]:
     """Those with the same test program one after the other, and the cheap ones first."""
-    first = {"lib": 0, "cluster": 2}
+    first = {"lib": 0, "cluster": 2, "litefs": 3}
     return first.get(mutant.target, 1), mutant.test, mutant.name
 
 
@@ -147,6 +152,8 @@ def table(mutants: list[Mutant]) -> str:
 
 def shown(test: str) -> str:
     target, _, rest = test.partition(" ")
+    if target == "litefs":
+        return f"`litefs/{rest}`"
     return f"`{rest}`" if target in ("lib", "cluster") else f"`{target}` {rest}"
 
 
@@ -155,8 +162,8 @@ def shown(test: str) -> str:
 
 def command(test: str) -> list[str]:
     target, *arguments = test.split()
-    if target == "cluster":
-        tests = [f"tests/cluster/{argument}" for argument in arguments]
+    if target in PYTHON:
+        tests = [f"tests/{target}/{argument}" for argument in arguments]
         return [str(ROOT / ".venv/bin/pytest"), "-q", "-x", *tests]
     which = ["--lib"] if target == "lib" else ["--test", target]
     # A program of its own understands its own options only.
@@ -166,7 +173,7 @@ def command(test: str) -> list[str]:
 
 def build(test: str) -> list[str]:
     target = test.split()[0]
-    if target == "cluster":
+    if target in PYTHON:
         return ["cargo", *QUICK, "build", "--locked"]
     which = ["--lib"] if target == "lib" else ["--test", target]
     return ["cargo", *QUICK, "test", "--locked", "--no-run", *which]
@@ -282,9 +289,9 @@ def digest(*paths: Path) -> str:
 def test_files(target: str) -> Iterator[Path]:
     if target == "lib":
         return
-    for name in git_files("tests/cluster" if target == "cluster" else "tests"):
+    for name in git_files(*PYTHON.get(target, ["tests"])):
         parts = Path(name).parts
-        if target == "cluster" or parts[1] in (target, f"{target}.rs", "common"):
+        if target in PYTHON or parts[1] in (target, f"{target}.rs", "common"):
             yield ROOT / name
 
 

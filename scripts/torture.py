@@ -83,9 +83,16 @@ def simulation(number: int) -> Step:
     return cargo(f"simulation-{number + 1}", *arguments, "--minutes", "38")
 
 
-def series(name: str, nodes: int, seeds: str) -> Step:
-    arguments = ["--nodes", str(nodes), "--seeds", seeds, "--seconds", "450"]
+def series(name: str, nodes: int, seeds: str, *options: str) -> Step:
+    arguments = ["--nodes", str(nodes), "--seeds", seeds, "--seconds", "450", *options]
     return script(name, "tests/torture/series.py", *arguments)
+
+
+def litefs(name: str, rounds: int) -> Step:
+    """Its tests, with more rounds of what is repeated under load."""
+    step = pytest(name, "tests/litefs")
+    step.environment["LITEFS_PY_ROUNDS"] = str(rounds)
+    return step
 
 
 PARTS: dict[str, Callable[[], Step]] = {
@@ -95,6 +102,8 @@ PARTS: dict[str, Callable[[], Step]] = {
     "nemesis-3": lambda: series("nemesis-3", 3, "1-4"),
     "nemesis-5": lambda: series("nemesis-5", 5, "1-4"),
     "nemesis-versions": lambda: beside_earlier(series("nemesis-versions", 3, "11-12")),
+    "nemesis-litefs": lambda: series("nemesis-litefs", 3, "1-4", "--litefs"),
+    "litefs": lambda: litefs("litefs", 100),
     "power": lambda: power("power", "--ignored"),
     "power-cuts": lambda: power("power-cuts", "--skip", "nodes::", POWER_LOSS_THOROUGH="1"),
     "model": lambda: model_step("model", "--ignored"),

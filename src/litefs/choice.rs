@@ -5,6 +5,10 @@
 //! itself, so it can be that no node is furthest with all: then the one with the most transactions is
 //! chosen, but only after the others had time to come back; what another has beyond it is set aside there
 //! (nothing-discarded).
+//!
+//! Transactions are counted from where a history parted: a primary that was cut off goes on counting, and may
+//! come back with more of them than its successor has. So who has followed the later primary is further,
+//! however many they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,10 +47,9 @@ pub fn choose(asked: &Asked<'_>, wished: Option<NodeId>) -> Choice {
             && asked.answers.get(id).is_some_and(|seen| seen.running && belongs(asked, seen))
     };
     let able: Vec<&NodeId> = asked.answers.keys().filter(fits).collect();
-    let of = |id: &NodeId| asked.answers.get(id).map(|seen| &seen.positions);
+    let of = |id: &NodeId| asked.answers.get(id);
     let furthest = |id: &&&NodeId| {
-        let all = asked.answers.values();
-        of(id).is_some_and(|ours| all.map(|seen| &seen.positions).all(|o| holds_all_of(ours, o)))
+        of(id).is_some_and(|ours| asked.answers.values().all(|other| is_as_far(ours, other)))
     };
     let furthest: Vec<NodeId> = able.iter().filter(furthest).map(|id| **id).collect();
     if let Some(id) = wished.filter(|id| furthest.contains(id)).or(furthest.first().copied()) {
@@ -55,8 +58,17 @@ pub fn choose(asked: &Asked<'_>, wished: Option<NodeId>) -> Choice {
     if !asked.waited {
         return Choice::Nobody;
     }
-    let most = able.into_iter().max_by_key(|id| of(id).map(total));
+    let most =
+        able.into_iter().max_by_key(|id| of(id).map(|seen| (seen.tenure, total(&seen.positions))));
     most.map_or(Choice::Nobody, |id| Choice::Node(*id))
+}
+
+fn is_as_far(one: &Seen, other: &Seen) -> bool {
+    match one.tenure.cmp(&other.tenure) {
+        std::cmp::Ordering::Greater => true,
+        std::cmp::Ordering::Less => false,
+        std::cmp::Ordering::Equal => holds_all_of(&one.positions, &other.positions),
+    }
 }
 
 /// LiteFS itself does not let an empty node lead a cluster that has a name, nor one of another cluster.
@@ -117,6 +129,22 @@ mod tests {
         let mut empty = seen(&[]);
         empty.cluster_id = String::new();
         assert_eq!(ask(&[(1, foreign), (2, empty)], true, None), Choice::Nobody);
+    }
+
+    /// caught-up: a primary that was cut off wrote more than its successor; the successor's history counts.
+    #[test]
+    fn who_followed_the_later_primary_is_further() {
+        let of = |tenure, txid| Seen { tenure: Some(tenure), ..seen(&[("a", txid)]) };
+        let (cut_off, successor, behind) = (of(1, 9), of(2, 5), of(2, 4));
+        let two = [(1, cut_off.clone()), (2, successor.clone())];
+        assert_eq!(ask(&two, false, Some(1)), Choice::Node(NodeId(2)));
+        let other = [(1, cut_off.clone()), (3, behind.clone())];
+        assert_eq!(ask(&other, false, Some(1)), Choice::Node(NodeId(3)));
+        let mut stopped = successor;
+        stopped.running = false;
+        let all = [(1, cut_off), (2, stopped), (3, behind)];
+        assert_eq!(ask(&all, false, None), Choice::Nobody, "it may come back");
+        assert_eq!(ask(&all, true, None), Choice::Node(NodeId(3)));
     }
 
     #[test]

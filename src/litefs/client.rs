@@ -286,6 +286,7 @@ fn read(headers: &HeaderMap, info: &[u8], variables: &[u8]) -> Result<Seen, Clie
         litefs_id,
         cluster_id: info.cluster_id,
         positions,
+        tenure: None,
     })
 }
 

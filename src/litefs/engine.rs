@@ -97,6 +97,8 @@ pub struct Litefs {
     /// The tenure whose primary LiteFS may attach to.
     pub(super) gate: watch::Sender<Option<u64>>,
     pub(super) tunnels: Tunnels,
+    /// The last tenure in which this node's LiteFS was primary, or had what that primary had.
+    pub(super) tenure: Locked<Option<u64>>,
     /// A database without which LiteFS does not start.
     pub(super) broken: Locked<Option<String>>,
     /// Sessions that may have got the lease without LiteFS being told.
@@ -144,6 +146,7 @@ impl Litefs {
             renewals: Locked::default(),
             holding: Locked::default(),
             gate: watch::Sender::new(None),
+            tenure: Locked::default(),
             broken: Locked::default(),
             tried: Locked::default(),
             speak: Locked::default(),
@@ -241,6 +244,13 @@ impl Litefs {
 
     /// How far it is, now: as LiteFS says; or, where it takes its time, as its files do.
     pub async fn standing(&self, within: Duration) -> Seen {
+        let mut seen = self.standing_by_itself(within).await;
+        // Who has nothing has followed nobody.
+        seen.tenure = self.tenure.lock().filter(|_| !seen.positions.is_empty());
+        seen
+    }
+
+    async fn standing_by_itself(&self, within: Duration) -> Seen {
         if let Ok(seen) = self.client.look(within).await {
             return seen;
         }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use super::calls::Ask;
 use super::engine::Litefs;
-use super::positions::Stand;
+use super::positions::{Positions, Stand};
 use crate::cluster::Holder;
 use crate::core::DatabaseName;
 use crate::core::clock::unix_seconds;
@@ -37,6 +37,9 @@ const LAST: &str = "last-tenure";
 pub(super) async fn keep(litefs: Arc<Litefs>) {
     let mut applied = litefs.raft.applied();
     let mut last = litefs.last_tenure();
+    *litefs.tenure.lock() = last;
+    // What LiteFS still has to overwrite before it has what the primary has.
+    let mut stale = Positions::new();
     loop {
         applied.mark_unchanged();
         let holder = litefs.raft.state().lease().holder().cloned();
@@ -45,12 +48,15 @@ pub(super) async fn keep(litefs: Arc<Litefs>) {
             if !open && holder.node != litefs.me {
                 litefs.gate.send_replace(None);
                 litefs.tunnels.cut();
-                litefs.open_gate(&holder, last).await;
+                stale = litefs.open_gate(&holder, last).await;
             }
             let seen = litefs.seen.borrow().clone();
             let attached =
                 seen.attached_to.is_some() && *litefs.gate.borrow() == Some(holder.tenure);
-            let takes_part = (holder.node == litefs.me && seen.primary) || attached;
+            let overwritten =
+                || stale.iter().all(|(name, at)| seen.positions.get(name) != Some(at));
+            let follows = attached && overwritten();
+            let takes_part = (holder.node == litefs.me && seen.primary) || follows;
             if takes_part && last != Some(holder.tenure) {
                 last = Some(holder.tenure);
                 litefs.remember(holder.tenure).await;
@@ -72,6 +78,7 @@ impl Litefs {
     }
 
     async fn remember(&self, tenure: u64) {
+        *self.tenure.lock() = Some(tenure);
         let path = self.settings.own.join(LAST);
         let written = tokio::task::spawn_blocking(move || {
             durable::write(&path, format!("{tenure}\n").as_bytes())
@@ -81,14 +88,14 @@ impl Litefs {
         }
     }
 
-    /// Compares until it is done, or another tenure begins.
-    async fn open_gate(self: &Arc<Self>, holder: &Holder, last: Option<u64>) {
+    /// Compares until it is done, or another tenure begins. What is to be overwritten.
+    async fn open_gate(self: &Arc<Self>, holder: &Holder, last: Option<u64>) -> Positions {
         let mut told: Option<Instant> = None;
         loop {
             match self.compare_and_keep(holder, last).await {
-                Ok(()) => {
+                Ok(stale) => {
                     self.gate.send_replace(Some(holder.tenure));
-                    return;
+                    return stale;
                 }
                 Err(why) if told.is_none_or(|at| at.elapsed() > TELL) => {
                     let primary = self.name_of(holder.node);
@@ -100,7 +107,7 @@ impl Litefs {
             sleep(AGAIN).await;
             let state = self.raft.state();
             if state.lease().holder().is_none_or(|now| now.tenure != holder.tenure) {
-                return;
+                return Positions::new();
             }
         }
     }
@@ -109,19 +116,24 @@ impl Litefs {
         self: &Arc<Self>,
         holder: &Holder,
         last: Option<u64>,
-    ) -> Result<(), String> {
+    ) -> Result<Positions, String> {
         let ours = self.standing(ANSWER).await;
         if ours.primary || ours.attached_to.is_some() {
             return Err("LiteFS has not left the primary before yet".to_owned());
         }
         if ours.positions.is_empty() {
-            return Ok(());
+            return Ok(Positions::new());
         }
         let compare = Ask::Compare(ours.positions.clone());
         let compared: BTreeMap<String, Stand> = self.ask(holder.node, &compare, ANSWER).await?;
         let primary = self.name_of(holder.node);
         // The primary is the one that this node was attached to last: nobody else wrote since.
         let same = last == Some(holder.tenure);
+        // What the primary lacks, LiteFS leaves as it is.
+        let overwritten =
+            |name: &String| matches!(compared.get(name), Some(Stand::Diverged | Stand::Unknown));
+        let mut stale = ours.positions.clone();
+        stale.retain(|name, _| overwritten(name));
         let kept = ours.positions.into_iter().filter_map(|(name, at)| {
             let why = match compared.get(&name) {
                 Some(Stand::Follows) => return None,
@@ -140,7 +152,7 @@ impl Litefs {
         });
         let kept: Vec<_> = kept.collect();
         if kept.is_empty() {
-            return Ok(());
+            return Ok(stale);
         }
         let (folder, aside) = (self.settings.folder.clone(), self.settings.aside.clone());
         let set_aside = tokio::task::spawn_blocking(move || set_all_aside(&folder, &aside, kept));
@@ -151,7 +163,7 @@ impl Litefs {
         if now.primary || now.attached_to.is_some() {
             return Err("LiteFS went on while it was copied".to_owned());
         }
-        Ok(())
+        Ok(stale)
     }
 }
 

@@ -23,6 +23,9 @@ pub struct Seen {
     /// Its cluster's; empty where it has none yet.
     pub cluster_id: String,
     pub positions: Positions,
+    /// The last tenure of a primary that it has followed, or was itself.
+    #[serde(default)]
+    pub tenure: Option<u64>,
 }
 
 /// A position, as LiteFS says it: two texts of hexadecimal digits.

@@ -38,9 +38,9 @@ def test_nothing_else_is_kept() -> None:
 def test_the_test_that_it_names_is_there(mutant: mutants.Mutant) -> None:
     """As far as a file and a name can say."""
     target, rest = mutant.test.split(maxsplit=1)
-    if target == "cluster":
+    if target in mutants.PYTHON:
         file, _, function = rest.partition("::")
-        assert f"def {function}" in (ROOT / "tests" / "cluster" / file).read_text()
+        assert f"def {function}" in (ROOT / "tests" / target / file).read_text()
     elif target == "lib":
         folder = ROOT / "src" / rest.split("::")[0]
         assert folder.is_dir()

@@ -13,6 +13,8 @@ HERE = Path(__file__).parent
 # A client that was told to stop ends within so many seconds: the longest statement and some more
 # (bounded-answer: commit_timeout is 15 s, the busy timeout 5 s).
 STOPPING = 40
+# By what a client's plan says of it.
+PROGRAMS = {None: "worker.py", "shell": "shell_worker.py", "litefs": "litefs_client.py"}
 
 
 def plan(nodes, rng):
@@ -71,6 +73,8 @@ class Applications:
     def __init__(self, events):
         self.events = events
         self.list, self.wid = [], 0
+        # How a client may end without anybody asking why.
+        self.ends = {0, -signal.SIGKILL}
         self.lock = threading.RLock()
         self.over = threading.Event()
         self.thread = None
@@ -99,7 +103,7 @@ class Applications:
             "socket": str(node.socket),
             "history": str(history),
         }
-        program = "shell_worker.py" if spec.get("program") == "shell" else "worker.py"
+        program = PROGRAMS[spec.get("program")]
         with open(self.folder / "clients.log", "a") as log:
             application.process = subprocess.Popen(
                 [sys.executable, str(HERE / program), json.dumps(spec)],
@@ -115,7 +119,7 @@ class Applications:
             with self.lock:
                 for application in self.list:
                     if not application.alive() and not self.over.is_set():
-                        if application.process.returncode not in (0, -signal.SIGKILL):
+                        if application.process.returncode not in self.ends:
                             code = application.process.returncode
                             self.events.add("client-ended", client=repr(application), code=code)
                         self.spawn(application)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Several runs one after another, and one table of all.
 
-    series.py --nodes 3 --seeds 1-4 --seconds 500
+    series.py --nodes 3 --seeds 1-4 --seconds 500 [--litefs]
 
 A run whose report is there, finished, by the same program, is not made again: a series that was ended
 goes on where it was. The closing line counts rounds.
@@ -16,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 import isolation
+import litefs_daemons
 from report import spread, table
 from run import ROOT, program
 
@@ -75,20 +76,24 @@ def main():
     parser.add_argument("--nodes", type=int, choices=(3, 5), default=3)
     parser.add_argument("--seeds", type=seeds, required=True, help="such as 1-4")
     parser.add_argument("--seconds", type=int, required=True, help="of faults, each run")
+    parser.add_argument("--litefs", action="store_true", help="the other engine: litefs_run.py")
     options = parser.parse_args()
-    if reason := isolation.why_not(program()):
+    why_not = litefs_daemons.why_not if options.litefs else isolation.why_not
+    if reason := why_not(program()):
         print(f"SKIPPED torture: {reason}")
         print("0 passed, 0 failed, 1 skipped")
         return 0
     wanted = f"{digest(program())} {options.seconds}"
     reports, broken = [], 0
     for seed in options.seeds:
-        folder = ROOT / "target/torture" / f"{options.nodes}-nodes-seed-{seed}"
+        name = "litefs" if options.litefs else f"{options.nodes}-nodes"
+        folder = ROOT / "target/torture" / f"{name}-seed-{seed}"
         if done(folder, wanted) is None:
-            arguments = ["--seed", seed, "--nodes", options.nodes, "--seconds", options.seconds]
-            subprocess.run(
-                [sys.executable, str(HERE / "run.py"), *map(str, arguments)], check=False
-            )
+            arguments = ["--seed", seed, "--seconds", options.seconds]
+            script = "litefs_run.py" if options.litefs else "run.py"
+            if not options.litefs:
+                arguments += ["--nodes", options.nodes]
+            subprocess.run([sys.executable, str(HERE / script), *map(str, arguments)], check=False)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "program").write_text(wanted)
         report = done(folder, wanted)
