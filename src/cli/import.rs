@@ -162,7 +162,7 @@ fn broke(failure: &Failure, received: u64) -> Failure {
     Failure::new(failure.exit, message)
 }
 
-fn unusable(error: &OutsideError) -> Failure {
+pub(super) fn unusable(error: &OutsideError) -> Failure {
     let exit = match error {
         OutsideError::Io { source, .. } => match source.kind() {
             std::io::ErrorKind::NotFound => Exit::NoInput,

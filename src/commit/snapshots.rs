@@ -171,7 +171,7 @@ impl AllDatabases {
         let (database, held) = loop {
             let mut database = self.made(&incoming.name)?;
             match database.incarnation() {
-                Some(incarnation) if incarnation != incoming.incarnation => {
+                Some(incarnation) if incarnation.is_another_than(incoming.incarnation) => {
                     // nothing-discarded: another life of the name gives way, whole.
                     self.give_way(&database)?;
                     database = self.made(&incoming.name)?;

@@ -11,6 +11,7 @@ mod accounts;
 mod admission;
 mod caretaker;
 mod certificates;
+mod convert;
 mod data_folder;
 mod engine;
 mod group;
@@ -58,6 +59,7 @@ use crate::store::Store;
 
 pub use crate::litefs::run_guard as run_litefs_guard;
 use certificates::Certificates;
+pub use convert::{Conversion, ConvertError, Converted, ConvertedDatabase, Part, convert};
 pub use data_folder::{DataFolder, DataFolderError};
 use engine::EmbeddedEngine;
 use group::NodeGroup;
@@ -132,7 +134,10 @@ impl NodeError {
             | NodeError::Mesh(MeshError::PortInUse { .. } | MeshError::Listen { .. })
             | NodeError::Api(_) => Blame::Unavailable,
             NodeError::Files(_)
-            | NodeError::DataFolder(data_folder::DataFolderError::Removed { .. })
+            | NodeError::DataFolder(
+                data_folder::DataFolderError::Removed { .. }
+                | data_folder::DataFolderError::Converting(_),
+            )
             | NodeError::Account(_)
             | NodeError::OtherEngine { .. }
             | NodeError::Mesh(_)

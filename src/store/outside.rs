@@ -186,6 +186,11 @@ impl Outside {
         OutsideReader { outside: self, at: 0 }
     }
 
+    /// Bytes a page.
+    pub fn page_size(&self) -> u32 {
+        self.header.page_size
+    }
+
     /// Its size, in pages.
     pub fn pages(&self) -> u32 {
         self.pages
@@ -249,7 +254,7 @@ impl Outside {
     }
 
     /// All pages but the lock page, in order.
-    fn each_page(
+    pub(super) fn each_page(
         &self,
         mut each: impl FnMut(u32, &mut [u8]) -> Result<(), OutsideError>,
     ) -> Result<(), OutsideError> {
@@ -394,6 +399,6 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OutsideError {
+pub(super) fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OutsideError {
     move |source| OutsideError::Io { what, path: path.to_owned(), source }
 }
