@@ -38,6 +38,7 @@ mod engine;
 mod facade;
 mod gate;
 mod guard;
+mod import;
 mod leader;
 mod lease;
 mod positions;

@@ -191,6 +191,11 @@ impl Outside {
         self.header.page_size
     }
 
+    /// Whether it is in WAL mode.
+    pub fn is_wal(&self) -> bool {
+        self.header.is_wal()
+    }
+
     /// Its size, in pages.
     pub fn pages(&self) -> u32 {
         self.pages

@@ -270,3 +270,23 @@ def test_what_was_cut_short_is_done_again_and_not_started(one, tmp_path):
     done = convert(node, "embedded", "--from", data, "--into", into, "--json")
     assert json.loads(done.stdout)["databases"][0]["position"] == told
     assert {path.name for path in into.iterdir()} == {"dbs", "lock", "raft"}
+
+
+def test_a_litefs_yml_becomes_a_configuration(tmp_path):
+    """What is printed is a configuration of a node; what it has no counterpart for is said beside it."""
+    file, made = tmp_path / "litefs.yml", tmp_path / "config.yml"
+    file.write_text(
+        "fuse: {dir: /data}\nexec: 'app --port 80'\nproxy: {addr: ':8080'}\n"
+        "lease: {type: consul, hostname: ${WHO}, candidate: ${WHO == 'a'}, consul: {ttl: 5s}}\n"
+    )
+    done = run("env", "WHO=b", PROGRAM, "config", "import-litefs", file, "--cluster", "c")
+    made.write_text(done.stdout)
+    run(PROGRAM, "config", "check", made)
+    shown = run(PROGRAM, "config", "show", made).stdout
+    for line in ("engine: litefs", "  path: /data", "  ttl: 5s", "  name: b", "cluster: c"):
+        assert line in shown.splitlines(), shown
+    for word in ("proxy: ", "lease.candidate: ", "members: "):
+        assert f"litefs-py: {word}" in done.stderr
+    file.write_text("fuse: {dirr: /data}\n")
+    done = run(PROGRAM, "config", "import-litefs", file, check=False)
+    assert done.returncode == 78 and 'did you mean "dir"' in done.stderr
