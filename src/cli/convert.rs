@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::import::unusable;
+use super::import::{tell_of_cut, unusable};
 use super::output::{json, print, size, table};
 use super::target::load_config;
 use super::{CONFIG_PATH, Exit, Failure};
@@ -55,6 +55,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let check = !args.no_quick_check;
     let conversion = Conversion { to, from, into, config: &config, check };
     let converted = convert(&conversion).map_err(|error| failure(&error))?;
+    converted.databases.iter().filter(|one| one.cut).for_each(|one| tell_of_cut(&one.name));
     print(&if args.json { json(&converted)? } else { shown(to, &converted) })
 }
 

@@ -80,6 +80,9 @@ pub struct ConvertedDatabase {
     pub bytes: u64,
     pub checksum_before: String,
     pub checksum_after: String,
+    /// LiteFS was stopped beneath an application: a transaction in the WAL, of which LiteFS made no LTX file,
+    /// is not in it.
+    pub cut: bool,
 }
 
 /// Why nothing was converted. The folder it was to go into is then as it was.
@@ -329,6 +332,7 @@ impl Source {
             bytes: self.opened.bytes(),
             checksum_before: format!("{:016x}", self.position.checksum.0),
             checksum_after: format!("{:016x}", after.0),
+            cut: self.opened.is_cut(),
         }
     }
 }

@@ -41,8 +41,12 @@ class Rover:
                 if is_primary(api):
                     self.where = mount
                     try:
+                        # Never made: the mount may be gone, and the folder beneath it bare.
                         return sqlite3.connect(
-                            f"{mount}/{self.database}", timeout=1, isolation_level=None
+                            f"file:{mount}/{self.database}?mode=rw",
+                            timeout=1,
+                            isolation_level=None,
+                            uri=True,
                         )
                     except sqlite3.Error:
                         # Its LiteFS has just gone.

@@ -7,11 +7,13 @@ import re
 import signal
 import sqlite3
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from bare import Bare, Consul, position
 from cluster_fixtures import PROGRAM
 from devcluster import LOG_SCHEMA, Cluster, run, wait_for
+from litefs_cluster import LitefsCluster, now
 
 DATA, NO_INPUT, CANNOT_CREATE, TRY_AGAIN, USAGE = 65, 66, 73, 75, 64
 
@@ -130,6 +132,55 @@ def test_there_and_back(moved, measured):
     cluster.write("wal.db", "INSERT INTO log VALUES ('again', 1)")
     cluster.same("wal.db")
     assert count(cluster.followers()[0], "wal.db") == 20_504
+
+
+def together(nodes, *what):
+    """On all nodes at once, as on machines of their own."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda node: converted(node, *what), nodes))
+
+
+def test_an_application_moves_and_loses_nothing(make_cluster, tmp_path, measured):
+    """It is stopped first, then the nodes, the primary's as the last: that one is the founder. All it was
+    acknowledged is there afterwards; how long it stood still is measured."""
+    cluster = make_cluster()
+    cluster.create("load.db", *LOG_SCHEMA, many("old", 5000))
+    founder, *others = cluster.nodes
+    if not founder.is_primary():
+        told = founder.by_socket("/switchover", "POST", {"to": founder.name}, timeout=30)
+        assert told[0] == 200, told
+        wait_for(founder.is_primary, 20, "the founder to be primary")
+    with cluster.roving("load.db", tmp_path / "before") as rover:
+        rover.wrote(now(), 50)
+    moment = max(when for what, _, when, _ in rover.lines() if what == "+")
+    for node in [*others, founder]:
+        cluster.kill(node, signal.SIGTERM)
+    assert cluster.stop() == 0
+    stopped = now()
+    nodes = [cluster.folder / name for name in ("n1", "n2", "n3")]
+    told = together(nodes, "embedded", "data", "moved")
+    assert not any(database["cut"] for one in told for database in one["databases"])
+    done = now()
+    embedded = Cluster(cluster.folder, program=PROGRAM)
+    try:
+        embedded.start()
+        with LitefsCluster.roving(embedded, "load.db", tmp_path / "after") as after:
+            after.wrote(now())
+        pause = min(when for what, _, when, _ in after.lines() if what == "+") - moment
+        embedded.same("load.db")
+        rows = embedded.leader().sql(
+            "load.db", "SELECT k, count(*) FROM log WHERE who = 'rover' GROUP BY k"
+        )
+        there = dict(rows)
+        for k in rover.acknowledged() | after.acknowledged():
+            assert there[k] == (k in rover.acknowledged()) + (k in after.acknowledged()), k
+        measured(
+            f"an application from litefs to embedded: {pause:.1f} s without a row, of it "
+            f"{stopped - moment:.1f} s to stop and {done - stopped:.1f} s to convert"
+        )
+        assert embedded.stop() == 0
+    finally:
+        embedded.clear()
 
 
 @pytest.fixture(scope="module")

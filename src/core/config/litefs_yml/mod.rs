@@ -188,7 +188,7 @@ impl Making {
         let Some(lease) = &file.lease else { return };
         match lease.kind.as_deref().unwrap_or_default() {
             "consul" => {
-                self.note("lease.type", "no Consul is needed: the daemons elect the primary")
+                self.note("lease.type", "no Consul is needed: the daemons elect the primary");
             }
             "static" => self.note(
                 "lease.type",
@@ -312,7 +312,7 @@ impl Making {
                 Some("json") => config.log.format = LogFormat::Json,
                 None | Some("") => {}
                 Some(other) => {
-                    self.wrong("log.format", &format!("{other:?} is neither text nor json"))
+                    self.wrong("log.format", &format!("{other:?} is neither text nor json"));
                 }
             }
             if log.debug == Some(true) {
