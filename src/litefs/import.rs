@@ -3,8 +3,8 @@
 //! LiteFS's import overwrites what has the name. So the primary is asked first; an application that makes a
 //! database of that name in the same moment is not kept from it: LiteFS has nothing for that.
 //!
-//! It is there when this returns: in LiteFS's log on the primary, and shown on this node, and nobody else
-//! became primary meanwhile, who may lack it.
+//! It is there when this returns: on the primary, on this node, and on the others that are not far behind; and
+//! nobody else became primary meanwhile, who may lack it.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::client::{Client, ClientError, Pieces};
 use super::engine::Litefs;
-use super::positions::{Positions, takes_the_name};
+use super::positions::{Positions, Seen, takes_the_name};
 use crate::cluster::Holder;
 use crate::core::engine::JournalMode;
 use crate::core::transfer::{Imported, TransferError};
@@ -26,6 +26,8 @@ const ANSWER: Duration = Duration::from_secs(2);
 const SOON: Duration = Duration::from_secs(15);
 /// Slower than so many bytes a second nothing is, over network and disk.
 const SLOWEST: u64 = 8 << 20;
+/// For the others to have it; a node that is far behind is not waited for.
+const OTHERS: Duration = Duration::from_secs(5);
 /// Between two looks at whether it is here.
 const AGAIN: Duration = Duration::from_millis(10);
 /// Bytes that are sent at once, and pieces that are read ahead.
@@ -84,13 +86,18 @@ impl Litefs {
         self.lease().holder().cloned()
     }
 
-    /// Waits until this node has it. The primary has, whatever comes of this.
+    /// Waits until this node has it, and for a while until the others have, so that no switchover leaves it
+    /// behind. The primary has it, whatever comes of this.
     async fn until_shown(&self, name: &DatabaseName, position: Position, limit: Duration) {
+        let has = |seen: &Seen| {
+            let here = seen.positions.get(name.as_str());
+            here.is_some_and(|here| here.txid >= position.txid)
+        };
         let begun = Instant::now();
         while begun.elapsed() < limit {
-            let seen = self.client.look(ANSWER).await.ok();
-            let here = seen.and_then(|seen| seen.positions.get(name.as_str()).copied());
-            if here.is_some_and(|here| here.txid >= position.txid) {
+            let here = self.client.look(ANSWER).await.is_ok_and(|seen| has(&seen));
+            let patient = begun.elapsed() < OTHERS;
+            if here && (!patient || self.ask_everybody().await.values().all(has)) {
                 return;
             }
             sleep(AGAIN).await;

@@ -134,22 +134,12 @@ impl Litefs {
         halted: &mut Vec<String>,
     ) -> Result<(), String> {
         let mut stands = Positions::new();
-        // Until there is none that was made meanwhile.
-        loop {
-            let seen = self.client.look(ANSWER).await.map_err(|error| error.to_string())?;
-            let known = stands.len();
-            for name in seen.positions.into_keys() {
-                if stands.contains_key(&name) {
-                    continue;
-                }
-                // Before it is known to have worked: it must be ended also if the answer is lost.
-                halted.push(name.clone());
-                let at = self.client.halt(&name, lock, HALT).await;
-                stands.insert(name, at.map_err(|error| error.to_string())?);
-            }
-            if stands.len() == known {
-                break;
-            }
+        let names = self.client.look(ANSWER).await.map_err(|error| error.to_string())?.positions;
+        for name in names.into_keys() {
+            // Before it is known to have worked: it must be ended also if the answer is lost.
+            halted.push(name.clone());
+            let at = self.client.halt(&name, lock, HALT).await;
+            stands.insert(name, at.map_err(|error| error.to_string())?);
         }
         loop {
             let theirs: Seen = self.ask(target, &Ask::Standing, ANSWER).await?;
