@@ -95,10 +95,10 @@ def test_there_and_back(moved, measured):
     embedded = Cluster(folder, program=PROGRAM)
     try:
         embedded.start()
-        wait_for(lambda: all(node.is_ready() for node in embedded.nodes), 30, "all nodes ready")
+        wait_for(lambda: all(node.is_ready() for node in embedded.nodes), 120, "all nodes ready")
         measured(f"three nodes, litefs to embedded: {time.monotonic() - begun:.1f} s")
         for name, content in expected.items():
-            assert embedded.settle(name) == positions[name]
+            assert embedded.settle(name, 60) == positions[name]
             assert {node.content(name) for node in embedded.running()} == {content}
         # n2 had all of it, n3 all but a few pages: only those came, and nothing was set aside.
         for number, most in (("n2", 0), ("n3", 60)):
@@ -127,7 +127,7 @@ def test_there_and_back(moved, measured):
     cluster.heal()
     measured(f"three nodes, embedded to litefs: {time.monotonic() - begun:.1f} s")
     for name, content in contents.items():
-        assert cluster.together(name) == back[name]
+        assert cluster.together(name, 60) == back[name]
         assert {node.content(name) for node in cluster.running()} == {content}
     cluster.write("wal.db", "INSERT INTO log VALUES ('again', 1)")
     cluster.same("wal.db")
