@@ -8,10 +8,10 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::client::WAIT_TIME;
-use super::output::{json, print, table};
-use super::target::{Target, load_config};
+use super::output::{json, print, table, tell};
+use super::target::{Target, load_config, read_file};
 use super::{CONFIG_PATH, Exit, Failure, block_on};
-use crate::core::config::{self, ConfigView, flat};
+use crate::core::config::{self, Besides, ConfigView, flat, from_litefs};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -48,11 +48,29 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// Make a configuration of a LiteFS's own `litefs.yml`, and say what it has no counterpart for.
+    ImportLitefs(ImportLitefs),
     /// Print the JSON schema of configuration files.
     Schema,
     /// Print docs/configuration.md.
     #[command(hide = true)]
     Docs,
+}
+
+#[derive(Debug, clap::Args)]
+struct ImportLitefs {
+    /// The `litefs.yml`.
+    #[arg(default_value = "/etc/litefs.yml")]
+    file: PathBuf,
+    /// The cluster's name: lower-case letters, digits and hyphens.
+    #[arg(long, default_value = "app")]
+    cluster: String,
+    /// This node's number, from 1.
+    #[arg(long, default_value_t = 1)]
+    id: u64,
+    /// Leave `$NAME` and `${NAME}` as they are, as LiteFS does with the option of this name.
+    #[arg(long)]
+    no_expand_env: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
@@ -68,9 +86,30 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             print(&shown)
         }
         What::Set { .. } | What::Diff { .. } => print(&block_on(ask(args))?),
+        What::ImportLitefs(import) => import_litefs(import),
         What::Schema => print(&json(&config::schema())?),
         What::Docs => print(&config::manual()),
     }
+}
+
+/// The configuration on standard output, the rest on standard error.
+fn import_litefs(args: &ImportLitefs) -> Result<(), Failure> {
+    let text = read_file(&args.file)?;
+    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let (cluster, expand) = (args.cluster.clone(), !args.no_expand_env);
+    let besides = Besides { cluster, id: args.id, hostname, expand };
+    let env = |name: &str| std::env::var(name).ok();
+    let made = from_litefs(&text, &besides, &env).map_err(|error| {
+        let lines: Vec<String> =
+            error.0.iter().map(|problem| format!("{}: {problem}", args.file.display())).collect();
+        Failure::new(Exit::Config, lines.join("\n"))
+    })?;
+    let shown = config::show_changed(&made.config)
+        .map_err(|error| Failure::new(Exit::Software, format!("cannot write it: {error}")))?;
+    for (key, why) in &made.notes {
+        tell(&format!("litefs-py: {key}: {why}"));
+    }
+    print(&shown)
 }
 
 /// What a running node is asked for.

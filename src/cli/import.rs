@@ -12,7 +12,7 @@ use hyper::{Method, StatusCode};
 use sha2::{Digest, Sha256};
 
 use super::client::{Client, WAIT_TIME, in_path};
-use super::output::{json, print, size};
+use super::output::{json, print, size, tell};
 use super::target::Target;
 use super::{Exit, Failure, block_on};
 use crate::core::DatabaseName;
@@ -75,7 +75,9 @@ async fn bring_folder_in(args: &Args) -> Result<(), Failure> {
         return Err(Failure::new(Exit::NoInput, why));
     }
     for database in &databases {
-        database.open().map_err(|error| unusable(&error))?;
+        if database.open().map_err(|error| unusable(&error))?.is_cut() {
+            tell_of_cut(&database.name);
+        }
     }
     let client = args.target.client().await?;
     let (mut done, mut failed): (Vec<Imported>, Vec<Failure>) = (Vec::new(), Vec::new());
@@ -162,7 +164,15 @@ fn broke(failure: &Failure, received: u64) -> Failure {
     Failure::new(failure.exit, message)
 }
 
-fn unusable(error: &OutsideError) -> Failure {
+/// It is left out as LiteFS itself leaves it out; somebody may have been told that it was committed.
+pub(super) fn tell_of_cut(name: &DatabaseName) {
+    tell(&format!(
+        "litefs-py: warning: {name}: LiteFS was stopped beneath an application; the last transaction in its \
+         WAL is in no LTX file, and is left out, as LiteFS does at its next start"
+    ));
+}
+
+pub(super) fn unusable(error: &OutsideError) -> Failure {
     let exit = match error {
         OutsideError::Io { source, .. } => match source.kind() {
             std::io::ErrorKind::NotFound => Exit::NoInput,

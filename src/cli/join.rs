@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::output::print;
+use super::output::{print, tell};
 use super::{CONFIG_PATH, Exit, Failure, block_on};
 use crate::core::clock::unix_ms;
 use crate::core::config::{self, Config, Member};
@@ -275,10 +275,4 @@ impl Place {
 
 fn certificate(error: &CaError) -> Failure {
     Failure::new(Exit::Usage, error.to_string())
-}
-
-fn tell(line: &str) {
-    use std::io::Write;
-    // Where nobody reads it, nobody is told.
-    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -12,6 +12,7 @@ mod barrier;
 mod check;
 mod client;
 mod config;
+mod convert;
 mod databases;
 mod dev;
 mod diverged;
@@ -85,6 +86,8 @@ enum Command {
     Import(import::Args),
     /// Write a database to an SQLite file, while it is used.
     Export(export::Args),
+    /// Take a stopped node's data from one engine to the other; the original is kept.
+    Convert(convert::Args),
     /// What was set aside on a node, before another history took its place.
     Diverged(diverged::Args),
     /// Look for what keeps a node on this machine from running, or from running well.
@@ -132,6 +135,7 @@ impl Cli {
             Command::Check(args) => check::run(&args),
             Command::Import(args) => import::run(&args),
             Command::Export(args) => export::run(&args),
+            Command::Convert(args) => convert::run(&args),
             Command::Diverged(args) => diverged::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Unmount(args) => unmount::run(&args),

@@ -23,6 +23,12 @@ pub(super) fn write_out(text: &str) -> Result<bool, Failure> {
     }
 }
 
+/// Writes a line to standard error.
+pub(super) fn tell(line: &str) {
+    // Where nobody reads it, nobody is told.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// As JSON, for programs.
 pub(super) fn json(value: &impl Serialize) -> Result<String, Failure> {
     serde_json::to_string_pretty(value)

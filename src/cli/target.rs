@@ -81,7 +81,7 @@ pub(super) fn load_config(path: &Path) -> Result<Config, Failure> {
     })
 }
 
-fn read_file(path: &Path) -> Result<String, Failure> {
+pub(super) fn read_file(path: &Path) -> Result<String, Failure> {
     use std::io::Read;
     let mut text = String::new();
     std::fs::File::open(path)

@@ -63,6 +63,17 @@ pub struct State {
 }
 
 impl State {
+    /// That of a group whose databases were there before its log (`litefs-py convert`), as of the entry
+    /// that it begins after. `None`: no log could have made it.
+    #[must_use]
+    pub fn founded(
+        applied: EntryId,
+        databases: BTreeMap<DatabaseName, DatabaseState>,
+    ) -> Option<Self> {
+        let state = Self { databases, applied, ..Self::default() };
+        state.is_consistent().then_some(state)
+    }
+
     /// The entry that this state is as of.
     #[must_use]
     pub fn applied(&self) -> EntryId {

@@ -227,7 +227,8 @@ impl Database {
             meanwhile();
             let pid = {
                 let mut state = lock(&self.state);
-                let another = state.incarnation.is_some_and(|life| life != incarnation);
+                let another =
+                    state.incarnation.is_some_and(|life| life.is_another_than(incarnation));
                 if state.deleted || (another && !state.pumping) {
                     return None;
                 }

@@ -8,10 +8,11 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
@@ -21,6 +22,7 @@ use super::databases::AllDatabases;
 use super::propose::Event;
 use super::stage::StagedPayload;
 use super::staging::Target;
+use super::uploads::Intake;
 use crate::cluster::{Command, Commit, Payload, Refusal, Verdict};
 use crate::core::clock::signed_unix_ms;
 use crate::core::engine::JournalMode;
@@ -39,18 +41,17 @@ const ROUND: Duration = Duration::from_mins(5);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// A database that is ready to be proposed.
-pub(super) struct Prepared {
+struct Prepared {
     encoded: Encoded,
     payload: Payload,
 }
 
-/// Checks the bytes that came, and writes them as LTX. Blocks, for as long as the disk takes.
-pub(super) fn prepare(
-    shared: &Shared,
-    id: &UploadId,
-    upload: &Upload,
-    data: &Path,
-) -> Result<Prepared, TransferError> {
+/// Looks through the bytes that came: they are the ones that were announced, and SQLite finds them sound.
+/// Blocks, for as long as the disk takes.
+///
+/// # Errors
+/// They are not.
+pub fn look_through(upload: &Upload, data: &Path) -> Result<Outside, TransferError> {
     let sha256 = sha256_of(data).map_err(|error| disk(&upload.database, &error))?;
     if sha256 != upload.sha256 {
         return Err(TransferError::Unfit(format!(
@@ -64,6 +65,18 @@ pub(super) fn prepare(
     let nothing = data.with_extension("none");
     let outside = Outside::open_parts(data, &nothing, &nothing).map_err(unfit)?;
     quick_check(data).map_err(unfit)?;
+    Ok(outside)
+}
+
+/// Checks it, and writes it as LTX. Blocks, for as long as the disk takes.
+fn prepare(
+    shared: &Shared,
+    id: &UploadId,
+    upload: &Upload,
+    data: &Path,
+) -> Result<Prepared, TransferError> {
+    let outside = look_through(upload, data)?;
+    let unfit = |error| unfit(&upload.database, error);
     let full = |error: io::Error| disk(&upload.database, &error);
     let name = format!("making-{}", id.as_str());
     let target = Target::new(shared, outside.bytes(), &name).map_err(full)?;
@@ -74,15 +87,32 @@ pub(super) fn prepare(
     Ok(Prepared { encoded, payload })
 }
 
-impl AllDatabases {
-    /// The name is free, as far as this node knows.
-    pub(super) fn must_be_free(&self, name: &DatabaseName) -> Result<(), TransferError> {
+impl Intake for AllDatabases {
+    fn must_be_free(&self, name: &DatabaseName) -> Result<(), TransferError> {
         let there = self.find(name).is_some_and(|database| database.incarnation().is_some());
         if there { Err(exists(name)) } else { Ok(()) }
     }
 
+    fn take_in(
+        self: Arc<Self>,
+        id: UploadId,
+        upload: Upload,
+        data: PathBuf,
+    ) -> BoxFuture<'static, Result<Imported, TransferError>> {
+        Box::pin(async move {
+            let (me, what) = (Arc::clone(&self), upload.clone());
+            let prepared =
+                tokio::task::spawn_blocking(move || prepare(me.shared(), &id, &what, &data));
+            let stopped = |_| TransferError::Unavailable("the node is stopping".to_owned());
+            let prepared = prepared.await.map_err(stopped).flatten()?;
+            self.bring_in(upload.database, prepared).await
+        })
+    }
+}
+
+impl AllDatabases {
     /// Makes it a database on all nodes.
-    pub(super) async fn bring_in(
+    async fn bring_in(
         self: &Arc<Self>,
         name: DatabaseName,
         prepared: Prepared,

@@ -59,12 +59,13 @@ pub use arbiter::{Arbiter, Holder};
 pub use counters::Counters;
 pub use database::{Database, Shared};
 pub use databases::{AllDatabases, Listener};
+pub use import::look_through;
 pub use propose::Proposer;
 pub use rpc::METHOD;
 pub use service::{Fetching, Service};
 pub use settings::{LiveSettings, NODE_SILENT, Settings};
 pub use stop::before_stopping;
-pub use uploads::Uploads;
+pub use uploads::{Intake, Uploads};
 
 /// Takes a mutex. A thread that panicked while it held one has already been reported; what it
 /// guarded is checked by checksums, so others go on rather than panic too.

@@ -171,11 +171,12 @@ impl AllDatabases {
         let (database, held) = loop {
             let mut database = self.made(&incoming.name)?;
             match database.incarnation() {
-                Some(incarnation) if incarnation != incoming.incarnation => {
+                Some(incarnation) if incarnation.is_another_than(incoming.incarnation) => {
                     // nothing-discarded: another life of the name gives way, whole.
                     self.give_way(&database)?;
                     database = self.made(&incoming.name)?;
                 }
+                Some(Incarnation::UNNAMED) => tell_of_more(&database, position),
                 _ => {}
             }
             if position.is_some_and(|position| database.is_at(position, incoming.incarnation)) {
@@ -370,6 +371,19 @@ impl Database {
         }
         self.installed(held, incarnation, entry);
         Ok(())
+    }
+}
+
+/// What was converted here goes beyond what the founder of the group had, or beside it. It is not set aside:
+/// the folder that it was converted from still has it.
+fn tell_of_more(database: &Database, founders: Option<Position>) {
+    let here = database.store().head();
+    if founders.is_some_and(|at| here.txid >= at.txid && here != at) {
+        tracing::warn!(
+            database = %database.name, here = %here,
+            "this node had other transactions than the founder, whose take their place; the folder that was \
+             converted still has them"
+        );
     }
 }
 

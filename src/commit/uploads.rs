@@ -17,13 +17,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::databases::AllDatabases;
-use super::import::{disk, prepare};
+use super::import::disk;
 use super::lock;
+use crate::core::DatabaseName;
 use crate::core::transfer::{Imported, PIECE_MAX, TransferError, Upload, UploadId, Uploaded};
 
 /// How long an upload waits for its next piece.
@@ -36,10 +37,27 @@ const REMEMBERED: usize = 64;
 /// that it travels as, and the database itself.
 const ROOM: u64 = 3;
 
+/// Who makes databases of what was uploaded: the engine.
+pub trait Intake: Send + Sync + 'static {
+    /// The name is free, as far as this node knows.
+    ///
+    /// # Errors
+    /// It is taken.
+    fn must_be_free(&self, name: &DatabaseName) -> Result<(), TransferError>;
+
+    /// All of it is in the file `data`: checks it, and makes it a database on all nodes.
+    fn take_in(
+        self: Arc<Self>,
+        id: UploadId,
+        upload: Upload,
+        data: PathBuf,
+    ) -> BoxFuture<'static, Result<Imported, TransferError>>;
+}
+
 /// Uploads to this node.
 pub struct Uploads {
     folder: PathBuf,
-    databases: Arc<AllDatabases>,
+    intake: Arc<dyn Intake>,
     known: Mutex<HashMap<UploadId, Arc<Known>>>,
 }
 
@@ -63,10 +81,10 @@ impl Uploads {
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn open(folder: &Path, databases: Arc<AllDatabases>) -> io::Result<Arc<Self>> {
+    pub fn open(folder: &Path, intake: Arc<dyn Intake>) -> io::Result<Arc<Self>> {
         fs::create_dir_all(folder)?;
         let known = Mutex::default();
-        let uploads = Arc::new(Self { folder: folder.to_owned(), databases, known });
+        let uploads = Arc::new(Self { folder: folder.to_owned(), intake, known });
         uploads.remove_old()?;
         Ok(uploads)
     }
@@ -91,7 +109,7 @@ impl Uploads {
         if matches!(*known.outcome.borrow(), Outcome::AtWork) {
             return Ok(Uploaded { upload: id, received: upload.bytes });
         }
-        self.databases.must_be_free(&upload.database)?;
+        self.intake.must_be_free(&upload.database)?;
         // Of a database that has been removed since.
         known.outcome.send_replace(Outcome::Open);
         let failed = |error: io::Error| disk(&upload.database, &error);
@@ -212,22 +230,13 @@ impl Uploads {
         id: &UploadId,
         upload: Upload,
     ) -> Result<Imported, TransferError> {
-        let (me, one, what) = (Arc::clone(self), id.clone(), upload.clone());
-        let prepared = tokio::task::spawn_blocking(move || {
-            let known = me.known(&one);
-            let _one = lock(&known.writing);
-            let data = me.folder_of(&one).join("data");
-            let received = fs::metadata(&data).map_or(0, |data| data.len());
-            if received != what.bytes {
-                let why = format!("only {received} of {} bytes are here", what.bytes);
-                return Err(TransferError::OutOfStep(why));
-            }
-            prepare(me.databases.shared(), &one, &what, &data)
-        });
-        let stopped = |_| TransferError::Unavailable("the node is stopping".to_owned());
-        let result = match prepared.await.map_err(stopped).flatten() {
-            Ok(prepared) => self.databases.bring_in(upload.database, prepared).await,
-            Err(error) => Err(error),
+        let data = self.folder_of(id).join("data");
+        let received = fs::metadata(&data).map_or(0, |data| data.len());
+        let result = if received == upload.bytes {
+            Arc::clone(&self.intake).take_in(id.clone(), upload, data).await
+        } else {
+            let why = format!("only {received} of {} bytes are here", upload.bytes);
+            Err(TransferError::OutOfStep(why))
         };
         // What is refused is refused tomorrow, too; the rest can be tried again.
         if matches!(result, Ok(_) | Err(TransferError::Unfit(_) | TransferError::Exists(_))) {

@@ -52,6 +52,19 @@ pub struct Boot(pub u64);
 )]
 pub struct Incarnation(pub u64);
 
+impl Incarnation {
+    /// Of files that were brought from elsewhere, and that no log has named yet (`litefs-py convert`): what
+    /// the log says takes their place, and keeps what it can of them. No life has this number: it is that of
+    /// the entry which begins a group.
+    pub const UNNAMED: Self = Self(0);
+
+    /// Whether files of this life have to give way to another one.
+    #[must_use]
+    pub fn is_another_than(self, life: Self) -> bool {
+        self != life && self != Self::UNNAMED
+    }
+}
+
 impl fmt::Display for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)

@@ -4,13 +4,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::header::HOST;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::positions::{Positions, Seen, position};
@@ -21,6 +22,9 @@ const ANSWER_MAX: usize = 64 << 20;
 
 /// LiteFS's header that says who asks, and who answers: 16 hexadecimal digits.
 const ID: &str = "Litefs-Id";
+
+/// A body, piece by piece; an error breaks it off.
+pub type Pieces = mpsc::Receiver<std::io::Result<Bytes>>;
 
 /// Why LiteFS did not do it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -146,6 +150,28 @@ impl Client {
         self.within("an export", within, asked).await
     }
 
+    /// Brings a database in, whatever has its name; the primary alone can. Ends when it is applied there.
+    ///
+    /// # Errors
+    /// It is not primary, does not take it, or does not come to the end in time.
+    pub async fn import(
+        self,
+        database: &str,
+        pieces: Pieces,
+        within: Duration,
+    ) -> Result<(), ClientError> {
+        let path = format!("/import?name={}", escape(database));
+        let next = |mut pieces: Pieces| async move {
+            pieces.recv().await.map(|piece| (piece.map(Frame::data), pieces))
+        };
+        let body = StreamBody::new(futures::stream::unfold(pieces, next));
+        let asked = async {
+            let response = self.send_with(Method::POST, &path, &[], Box::pin(body)).await?;
+            self.body(response.into_body()).await
+        };
+        self.within("an import", within, asked).await.map(|_| ())
+    }
+
     async fn within<T>(
         self,
         what: &str,
@@ -183,6 +209,20 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
     ) -> Result<Response<Incoming>, ClientError> {
+        self.send_with(method, path, headers, Full::<Bytes>::default()).await
+    }
+
+    async fn send_with<B>(
+        self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: B,
+    ) -> Result<Response<Incoming>, ClientError>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let broken = |why: &dyn std::fmt::Display| self.unreachable(&why.to_string());
         let stream = TcpStream::connect(self.address()).await.map_err(|error| broken(&error))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
@@ -194,7 +234,7 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Full::<Bytes>::default()).map_err(|error| broken(&error))?;
+        let request = request.body(body).map_err(|error| broken(&error))?;
         let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
         if response.status() == StatusCode::OK {
             return Ok(response);

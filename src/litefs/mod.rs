@@ -40,6 +40,7 @@ mod facade;
 mod gate;
 mod guard;
 mod holding;
+mod import;
 mod leader;
 mod lease;
 mod positions;

@@ -34,6 +34,12 @@ pub fn position(txid: &str, checksum: &str) -> Option<Position> {
     Some(Position { txid: Txid(number(txid)?), checksum: Checksum(number(checksum)?) })
 }
 
+/// Whether there is a database at this position: one that was deleted leaves its name at the checksum of
+/// nothing.
+pub fn takes_the_name(position: &Position) -> bool {
+    position.checksum != Checksum(Checksum::FLAG)
+}
+
 /// Whether the one lacks no transaction that the other has.
 pub fn holds_all_of(one: &Positions, other: &Positions) -> bool {
     other.iter().all(|(name, theirs)| one.get(name).is_some_and(|ours| ours.txid >= theirs.txid))

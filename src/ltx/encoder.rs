@@ -43,7 +43,7 @@ impl<W: Write> Encoder<W> {
         let bytes = header.to_bytes()?;
         let page_size = header.page_size as usize;
         let mut encoder = Self {
-            sink: Sink { writer, crc: Crc::new(), offset: 0, failed: false },
+            sink: Sink::new(writer),
             header,
             order: PageOrder::new(&header),
             database: Checksum(Checksum::FLAG),
@@ -103,15 +103,14 @@ impl<W: Write> Encoder<W> {
         self.sink.put(&self.index, "the page index")?;
         self.sink.put(&index::end(self.index.len() as u64), "the page index")?;
         self.sink.put(&said.0.to_be_bytes(), "the trailer")?;
-        let file = self.sink.crc.checksum();
-        self.sink.write(&file.0.to_be_bytes(), "the trailer")?;
+        let (writer, file) = self.sink.end()?;
         let post_apply = if self.header.is_deletion() { Checksum(0) } else { said };
-        Ok((self.sink.writer, Trailer { post_apply, file }))
+        Ok((writer, Trailer { post_apply, file }))
     }
 }
 
 /// Where the bytes go.
-struct Sink<W> {
+pub(super) struct Sink<W> {
     writer: W,
     crc: Crc,
     offset: u64,
@@ -119,8 +118,19 @@ struct Sink<W> {
 }
 
 impl<W: Write> Sink<W> {
+    pub(super) fn new(writer: W) -> Self {
+        Self { writer, crc: Crc::new(), offset: 0, failed: false }
+    }
+
+    /// Ends the file with its checksum.
+    pub(super) fn end(mut self) -> Result<(W, Checksum), LtxError> {
+        let file = self.crc.checksum();
+        self.write(&file.0.to_be_bytes(), "the trailer")?;
+        Ok((self.writer, file))
+    }
+
     /// Writes bytes that the file's checksum covers as they stand.
-    fn put(&mut self, bytes: &[u8], what: &'static str) -> Result<(), LtxError> {
+    pub(super) fn put(&mut self, bytes: &[u8], what: &'static str) -> Result<(), LtxError> {
         self.crc.update(bytes);
         self.write(bytes, what)
     }

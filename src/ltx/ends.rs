@@ -4,7 +4,7 @@
 //! differ. Nothing but the magic number is checked: whoever trusts an end holds a database against it.
 
 use super::LtxError;
-use super::header::{Header, MAGIC, Trailer};
+use super::header::{Header, MAGIC, Trailer, WalSpan};
 use crate::core::{Checksum, Position, Txid};
 
 /// What an LTX file says of itself.
@@ -17,6 +17,8 @@ pub struct Ends {
     pub base: Checksum,
     /// Where it leads.
     pub position: Position,
+    /// The part of a WAL that it was made of.
+    pub wal: WalSpan,
 }
 
 impl Ends {
@@ -33,7 +35,14 @@ impl Ends {
         // The upper half is the page size.
         let commit = be64(head, 8) as u32;
         let base = Checksum(be64(head, 40));
-        Ok(Self { commit, min_txid: Txid(be64(head, 16)), base, position })
+        let salts = be64(head, 64);
+        let wal = WalSpan {
+            offset: be64(head, 48),
+            size: be64(head, 56),
+            salt1: (salts >> 32) as u32,
+            salt2: salts as u32,
+        };
+        Ok(Self { commit, min_txid: Txid(be64(head, 16)), base, position, wal })
     }
 }
 
@@ -45,10 +54,11 @@ fn be64(bytes: &[u8], at: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ltx::{Encoder, WalSpan, page_checksum};
+    use crate::ltx::{Encoder, page_checksum};
 
     #[test]
     fn the_ends_say_what_the_whole_says() {
+        let wal = WalSpan { offset: 32, size: 536, salt1: 0xfeed_0001, salt2: 7 };
         let header = Header {
             page_size: 512,
             commit: 7,
@@ -57,7 +67,7 @@ mod tests {
             timestamp_ms: 1,
             pre_apply: Checksum(Checksum::FLAG | 3),
             node_id: 1,
-            wal: WalSpan::default(),
+            wal,
         };
         let mut encoder = Encoder::new(Vec::new(), header).unwrap();
         encoder.page(3, &[1; 512]).unwrap();
@@ -65,7 +75,7 @@ mod tests {
         let (mut bytes, _) = encoder.finish(after).unwrap();
         let position = Position { txid: Txid(9), checksum: after };
         let base = Checksum(Checksum::FLAG | 3);
-        let said = Ends { commit: 7, min_txid: Txid(5), base, position };
+        let said = Ends { commit: 7, min_txid: Txid(5), base, position, wal };
         let ends =
             |bytes: &[u8]| Ends::parse(bytes.first_chunk().unwrap(), bytes.last_chunk().unwrap());
         assert_eq!(ends(&bytes).unwrap(), said);

@@ -142,6 +142,12 @@ impl Header {
 }
 
 impl WalSpan {
+    /// Both, as they stand in the WAL's header.
+    #[must_use]
+    pub fn salts(&self) -> [u8; 8] {
+        (u64::from(self.salt1) << 32 | u64::from(self.salt2)).to_be_bytes()
+    }
+
     /// Size and salts make sense only with an offset, as a WAL's frames begin behind its header.
     fn is_possible(&self) -> bool {
         let signed = i64::try_from(self.offset).is_ok() && i64::try_from(self.size).is_ok();

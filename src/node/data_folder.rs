@@ -13,6 +13,7 @@
 //!   members      who the members are, as the log said last: JSON
 //!   newcomer     the number that this node was just given, until it first starts: JSON
 //!   removed      why this node is no member any more: JSON
+//!   converting/  while `litefs-py convert` fills the folder
 //!   imports/     what came so far of databases that are being imported
 //!   aside/       what another history would have overwritten (nothing-discarded)
 //! ```
@@ -37,7 +38,9 @@ const FORMAT: u32 = 1;
 const HISTORY: [&str; 8] =
     ["identity", "boot", "raft", "staged", "dbs", "members", "history", "config-changes.json"];
 
-const NEWCOMER: &str = "newcomer";
+pub(super) const NEWCOMER: &str = "newcomer";
+/// What `litefs-py convert` makes, until it is whole.
+pub(super) const CONVERTING: &str = "converting";
 const REMOVED: &str = "removed";
 
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +61,8 @@ pub enum DataFolderError {
          litefs-py join, with a new token"
     )]
     Removed { why: String, kept: String },
+    #[error("{0} was not filled to the end by litefs-py convert; give the same command again")]
+    Converting(PathBuf),
     #[error("{path} is of format {found}; this version knows format {FORMAT}: upgrade the node")]
     Newer { path: PathBuf, found: u32 },
 }
@@ -105,6 +110,9 @@ impl DataFolder {
         // For `holder_is_dead`. Of a length that never changes.
         let holder = format!("{:010}\n", std::process::id());
         lock.write_all_at(holder.as_bytes(), 0).map_err(failed("lock"))?;
+        if path.join(CONVERTING).exists() {
+            return Err(DataFolderError::Converting(path.into()));
+        }
         if let Some(Removal { why, kept, .. }) = read_json(path, REMOVED)? {
             return Err(DataFolderError::Removed { why, kept });
         }

@@ -10,11 +10,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::engine::EmbeddedEngine;
+use super::litefs_import::LitefsIntake;
 use super::live::Live;
 use super::{NodeError, Parts, io};
 use crate::cluster::Tenure;
 use crate::commit::{Uploads, lock};
-use crate::core::config::{ChangeError, Config, ConfigView};
+use crate::core::config::{ChangeError, Config, ConfigView, JournalPolicy};
 use crate::core::engine::{
     BarrierPassed, CheckedDatabase, DatabaseStatus, Engine, JournalMode, Later, Metrics, Role,
     Status, Switchover, SwitchoverError, Unavailable,
@@ -52,7 +53,9 @@ impl LitefsEngine {
         litefs: Arc<Litefs>,
     ) -> Result<Arc<Self>, NodeError> {
         let uploads = parts.folder.part("imports");
-        let uploads = Uploads::open(&uploads, Arc::clone(&parts.databases));
+        let as_wal = config.journal == JournalPolicy::Wal;
+        let intake = Arc::new(LitefsIntake { litefs: Arc::clone(&litefs), as_wal });
+        let uploads = Uploads::open(&uploads, intake);
         let uploads = uploads.map_err(io("make the folder of imports"))?;
         let engine = Arc::new(Self {
             base: EmbeddedEngine::new(config, parts, live, uploads),
@@ -253,34 +256,30 @@ impl Engine for LitefsEngine {
     }
 }
 
-/// What LiteFS has its own command for.
-const BY_LITEFS: &str = "with engine: litefs a database is brought in on the primary by `litefs import`, \
-                         with -url http://localhost: and the port of litefs.port";
-
 impl Transfers for LitefsEngine {
-    fn begin_upload(&self, _upload: Upload) -> Later<'_, Result<Uploaded, TransferError>> {
-        Box::pin(async { Err(TransferError::Unavailable(BY_LITEFS.to_owned())) })
+    fn begin_upload(&self, upload: Upload) -> Later<'_, Result<Uploaded, TransferError>> {
+        self.base.begin_upload(upload)
     }
 
     fn upload_piece(
         &self,
-        _id: UploadId,
-        _offset: u64,
-        _piece: Bytes,
+        id: UploadId,
+        offset: u64,
+        piece: Bytes,
     ) -> Later<'_, Result<Uploaded, TransferError>> {
-        Box::pin(async { Err(TransferError::Unavailable(BY_LITEFS.to_owned())) })
+        self.base.upload_piece(id, offset, piece)
     }
 
     fn finish_upload(
         &self,
-        _id: UploadId,
-        _timeout: Duration,
+        id: UploadId,
+        timeout: Duration,
     ) -> Later<'_, Result<Option<Imported>, TransferError>> {
-        Box::pin(async { Err(TransferError::Unavailable(BY_LITEFS.to_owned())) })
+        self.base.finish_upload(id, timeout)
     }
 
-    fn drop_upload(&self, _id: UploadId) -> Later<'_, Result<Uploaded, TransferError>> {
-        Box::pin(async { Err(TransferError::Unavailable(BY_LITEFS.to_owned())) })
+    fn drop_upload(&self, id: UploadId) -> Later<'_, Result<Uploaded, TransferError>> {
+        self.base.drop_upload(id)
     }
 
     /// By way of a file, so that what is sent is whole.

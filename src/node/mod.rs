@@ -11,6 +11,7 @@ mod accounts;
 mod admission;
 mod caretaker;
 mod certificates;
+mod convert;
 mod data_folder;
 mod engine;
 mod group;
@@ -18,6 +19,7 @@ mod history;
 mod leaders;
 mod litefs;
 mod litefs_engine;
+mod litefs_import;
 mod live;
 mod machine;
 mod membership;
@@ -44,7 +46,7 @@ use tokio::sync::watch::{Receiver, Sender, channel as watch_channel};
 use crate::api;
 use crate::commit::peers::SharedGroup;
 use crate::commit::{
-    AllDatabases, Arbiter, Database, Fetching, Holder, Service, Settings, Shared, Uploads,
+    AllDatabases, Arbiter, Database, Fetching, Holder, Intake, Service, Settings, Shared, Uploads,
 };
 use crate::core::config::{Config, Immutable, JournalPolicy, LogLevel, Passthrough};
 use crate::core::history::Cause;
@@ -58,6 +60,7 @@ use crate::store::Store;
 
 pub use crate::litefs::run_guard as run_litefs_guard;
 use certificates::Certificates;
+pub use convert::{Conversion, ConvertError, Converted, ConvertedDatabase, Part, convert};
 pub use data_folder::{DataFolder, DataFolderError};
 use engine::EmbeddedEngine;
 use group::NodeGroup;
@@ -132,7 +135,10 @@ impl NodeError {
             | NodeError::Mesh(MeshError::PortInUse { .. } | MeshError::Listen { .. })
             | NodeError::Api(_) => Blame::Unavailable,
             NodeError::Files(_)
-            | NodeError::DataFolder(data_folder::DataFolderError::Removed { .. })
+            | NodeError::DataFolder(
+                data_folder::DataFolderError::Removed { .. }
+                | data_folder::DataFolderError::Converting(_),
+            )
             | NodeError::Account(_)
             | NodeError::OtherEngine { .. }
             | NodeError::Mesh(_)
@@ -206,7 +212,8 @@ pub async fn run(config: Config, set_level: fn(LogLevel)) -> Result<(), NodeErro
             tracing::warn!(path = %mounted.display(), %error, "the mount is left behind");
         }
     });
-    let uploads = Uploads::open(&parts.folder.part("imports"), Arc::clone(&parts.databases));
+    let intake: Arc<dyn Intake> = parts.databases.clone();
+    let uploads = Uploads::open(&parts.folder.part("imports"), intake);
     let uploads = uploads.map_err(io("make the folder of imports"))?;
     let engine = EmbeddedEngine::new(&config, &parts, Arc::clone(&live), uploads);
     let options =

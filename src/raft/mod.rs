@@ -23,6 +23,7 @@ mod commit_notes;
 mod compact;
 mod database_stream;
 mod error;
+mod founding;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod joining;
@@ -51,6 +52,7 @@ mod wire;
 
 pub use compact::Compaction;
 pub use error::{ProposeError, RaftError};
+pub use founding::found;
 pub use log::{LogConfig, LogError};
 pub use node::{Pending, RaftConfig, RaftNode};
 pub use pages::{DatabaseTransfer, ReceivedPages, Stage};

@@ -80,7 +80,7 @@ pub fn go_on_alone(
     Ok(survivor)
 }
 
-fn wait(
+pub(super) fn wait(
     begin: impl FnOnce(Box<dyn FnOnce(std::io::Result<()>) + Send>) -> std::io::Result<()>,
 ) -> std::io::Result<()> {
     let (sender, receiver) = mpsc::channel();

@@ -16,7 +16,7 @@ use super::durable;
 use super::outside::{Outside, OutsideError};
 use super::record::Record;
 use crate::core::{Checksum, DatabaseName, Position, Txid};
-use crate::ltx::{Ends, Header, Trailer};
+use crate::ltx::{Ends, Header, Trailer, WalSpan};
 use crate::sqlite::{DatabaseHeader, header};
 
 /// A database of it.
@@ -24,6 +24,8 @@ pub struct LitefsDatabase {
     pub name: DatabaseName,
     /// By its last LTX file.
     pub position: Position,
+    /// What of its WAL that file was made of.
+    wal: WalSpan,
     folder: PathBuf,
 }
 
@@ -64,18 +66,26 @@ impl LitefsDatabase {
         if ends.commit == 0 {
             return Ok(None); // deleted
         }
-        Ok(Some(Self { name, position: ends.position, folder }))
+        Ok(Some(Self { name, position: ends.position, wal: ends.wal, folder }))
     }
 
-    /// Opens it, and holds its bytes against its last LTX file.
+    /// Opens it, and holds its bytes against its last LTX file. Of the WAL no more counts than that file says
+    /// ([`Outside::is_cut`]).
     ///
     /// # Errors
     /// They are others; or it cannot be read.
     pub fn open(&self) -> Result<Outside, OutsideError> {
         let part = |name: &str| self.folder.join(name);
-        let outside = Outside::open_parts(&part("database"), &part("wal"), &part("journal"))?;
+        let [database, wal, journal] = ["database", "wal", "journal"].map(part);
+        let outside = Outside::open_parts(&database, &wal, &journal)?;
         let (said, found) = (self.position.checksum, outside.checksum()?);
         if found == said {
+            return Ok(outside);
+        }
+        // A LiteFS that is stopped beneath an application leaves a transaction in the WAL of which it made no
+        // LTX file. At its next start it cuts the WAL where its last LTX file ends.
+        let outside = Outside::open_until(&database, &wal, &journal, Some(self.wal))?;
+        if outside.checksum()? == said {
             return Ok(outside);
         }
         let why = format!(
@@ -339,5 +349,46 @@ mod tests {
         let parts = ["database", "database-wal", "none"].map(|part| kept.join(part));
         let outside = Outside::open_parts(&parts[0], &parts[1], &parts[2]).unwrap();
         assert_eq!(outside.checksum().unwrap(), database.open().unwrap().checksum().unwrap());
+    }
+
+    /// A LiteFS stopped beneath an application: a transaction stands in the WAL that no LTX file has. It does
+    /// not count, as LiteFS itself cuts it away; and that is said.
+    #[test]
+    fn a_wal_counts_as_far_as_the_last_ltx_file_says() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("dbs/a.db");
+        fs::create_dir_all(folder.join("ltx")).unwrap();
+        let made = place.path().join("made");
+        let connection = rusqlite::Connection::open(&made).unwrap();
+        let run = |sql: &str| connection.execute_batch(sql).unwrap();
+        run("PRAGMA journal_mode = wal; PRAGMA wal_autocheckpoint = 0; CREATE TABLE t(a);");
+        run("PRAGMA wal_checkpoint(TRUNCATE); INSERT INTO t VALUES (1);");
+        let wal = crate::store::beside(&made, "-wal");
+        let first = fs::read(&wal).unwrap();
+        let none = place.path().join("none");
+        let sum = Outside::open_parts(&made, &wal, &none).unwrap().checksum().unwrap();
+        run("INSERT INTO t VALUES (2);");
+        fs::copy(&made, folder.join("database")).unwrap();
+        fs::copy(&wal, folder.join("wal")).unwrap();
+        let mut ltx = b"LTX1".to_vec();
+        for number in [1_u32, 4096, 2] {
+            ltx.extend(number.to_be_bytes());
+        }
+        for number in [2_u64, 2, 0, 0, 32, first.len() as u64 - 32] {
+            ltx.extend(number.to_be_bytes());
+        }
+        ltx.extend(&first[16..24]);
+        ltx.resize(Header::SIZE, 0);
+        ltx.extend(sum.0.to_be_bytes());
+        ltx.extend([0; 8]);
+        let file = folder.join(format!("ltx/{:016x}-{:016x}.ltx", 2, 2));
+        fs::write(&file, &ltx).unwrap();
+        let open = || LitefsDatabase::list(place.path()).unwrap().remove(0).open();
+        let opened = open().unwrap();
+        assert!(opened.is_cut() && opened.checksum().unwrap() == sum);
+        // Of another life of the WAL nothing counts; then what is left is not what it has to be.
+        ltx[64] ^= 1;
+        fs::write(&file, &ltx).unwrap();
+        assert!(matches!(open(), Err(OutsideError::Damaged { .. })));
     }
 }

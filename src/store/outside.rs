@@ -66,6 +66,8 @@ pub struct Outside {
     frames: Option<Frames>,
     header: DatabaseHeader,
     pages: u32,
+    /// A part of the WAL does not count.
+    is_cut: bool,
 }
 
 /// A database that was written as a first transaction.
@@ -87,6 +89,17 @@ impl Outside {
 
     /// The same, of files with other names. Those of WAL and journal need not be there.
     pub fn open_parts(path: &Path, wal: &Path, journal: &Path) -> Result<Self, OutsideError> {
+        Self::open_until(path, wal, journal, None)
+    }
+
+    /// The same, with no more of the WAL than up to the end of a part of it; with nothing of it, if the part
+    /// is of another life of the WAL.
+    pub fn open_until(
+        path: &Path,
+        wal: &Path,
+        journal: &Path,
+        until: Option<WalSpan>,
+    ) -> Result<Self, OutsideError> {
         // First: what is written from here on is seen by `is_unchanged`.
         let stamps = [stamp(path)?, stamp(wal)?];
         let main = File::open(path).map_err(at("open", path))?;
@@ -98,7 +111,7 @@ impl Outside {
         if is_hot(journal)? {
             return Err(OutsideError::HotJournal(journal.to_owned()));
         }
-        let (frames, committed) = match read_frames(wal)? {
+        let (frames, committed) = match read_frames(wal, until)? {
             Some((frames, tip)) => (Some(frames), Some(tip)),
             None => (None, None),
         };
@@ -130,7 +143,8 @@ impl Outside {
             return Err(OutsideError::Damaged { path: path.to_owned(), why });
         }
         let [path, wal, journal] = [path, wal, journal].map(Path::to_owned);
-        Ok(Self { path, wal, journal, main, stamps, frames, header, pages })
+        let is_cut = until.is_some();
+        Ok(Self { path, wal, journal, main, stamps, frames, header, pages, is_cut })
     }
 
     /// Whether nobody wrote to it since it was opened. Only then what was read of it is one database.
@@ -184,6 +198,21 @@ impl Outside {
     /// The same, for who has no use for the rest.
     pub fn into_reader(self) -> impl Read + Send {
         OutsideReader { outside: self, at: 0 }
+    }
+
+    /// Bytes a page.
+    pub fn page_size(&self) -> u32 {
+        self.header.page_size
+    }
+
+    /// Whether the WAL holds more than is taken of it.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
+    /// Whether it is in WAL mode.
+    pub fn is_wal(&self) -> bool {
+        self.header.is_wal()
     }
 
     /// Its size, in pages.
@@ -249,7 +278,7 @@ impl Outside {
     }
 
     /// All pages but the lock page, in order.
-    fn each_page(
+    pub(super) fn each_page(
         &self,
         mut each: impl FnMut(u32, &mut [u8]) -> Result<(), OutsideError>,
     ) -> Result<(), OutsideError> {
@@ -347,7 +376,10 @@ fn is_hot(journal: &Path) -> Result<bool, OutsideError> {
 }
 
 /// The frames of a WAL up to the last commit, as SQLite's recovery finds them; and where that is.
-fn read_frames(path: &Path) -> Result<Option<(Frames, WalTip)>, OutsideError> {
+fn read_frames(
+    path: &Path,
+    until: Option<WalSpan>,
+) -> Result<Option<(Frames, WalTip)>, OutsideError> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file.map_err(at("open", path))?,
@@ -358,6 +390,10 @@ fn read_frames(path: &Path) -> Result<Option<(Frames, WalTip)>, OutsideError> {
         return Ok(None);
     }
     let Ok(header) = WalHeader::parse(&head) else { return Ok(None) };
+    if until.is_some_and(|until| until.salts() != header.salts.0) {
+        return Ok(None);
+    }
+    let end = until.map_or(u64::MAX, |until| until.offset.saturating_add(until.size));
     let mut tip = header.tip();
     let mut committed = None;
     let (mut latest, mut since) = (HashMap::new(), Vec::new());
@@ -371,6 +407,9 @@ fn read_frames(path: &Path) -> Result<Option<(Frames, WalTip)>, OutsideError> {
         }
         let frame = FrameHeader::parse(&frame);
         let Some(next) = tip.follow(&frame, &page) else { break };
+        if wal::frame_offset(header.page_size, next.frame + 1) > end {
+            break;
+        }
         tip = next;
         since.push((frame.page, tip.frame));
         if frame.commit != 0 {
@@ -394,6 +433,6 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OutsideError {
+pub(super) fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OutsideError {
     move |source| OutsideError::Io { what, path: path.to_owned(), source }
 }

@@ -40,8 +40,13 @@ class Worker(threading.Thread):
 
     def run(self):
         try:
+            # Never made: the mount may be gone, and the folder beneath it bare.
             connection = sqlite3.connect(
-                f"{self.mount}/{self.rover.database}", timeout=1, isolation_level=None
+                f"file:{self.mount}/{self.rover.database}?mode=rw",
+                timeout=1,
+                isolation_level=None,
+                uri=True,
+                check_same_thread=False,
             )
         except sqlite3.Error:
             # Its LiteFS has just gone.

@@ -20,10 +20,10 @@ const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
 const COMMIT_TIMEOUT_MAX: Duration = Duration::from_mins(5);
 
 /// A lease that lives shorter is lost by any pause; LiteFS's own steps are of a second.
-const LITEFS_TTL_MIN: Duration = Duration::from_secs(1);
+pub(super) const LITEFS_TTL_MIN: Duration = Duration::from_secs(1);
 
 /// So long nobody can write after a primary is lost.
-const LITEFS_TTL_MAX: Duration = Duration::from_mins(1);
+pub(super) const LITEFS_TTL_MAX: Duration = Duration::from_mins(1);
 
 impl Config {
     /// Checks that the settings fit together.

@@ -10,6 +10,7 @@ mod accounts;
 mod check;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod litefs_yml;
 mod manual;
 mod overlay;
 mod parse;
@@ -18,6 +19,7 @@ mod units;
 
 pub use accounts::number_of;
 pub use check::check_member;
+pub use litefs_yml::{Besides, FromLitefs, from_litefs};
 pub use manual::{example, manual, schema};
 pub use overlay::{ChangeError, ConfigView, LIVE, Overlay, flat};
 pub use parse::{ConfigError, Problem, parse, show, show_changed};

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::Config;
 
@@ -44,6 +45,11 @@ pub fn parse(text: &str) -> Result<Config, ConfigError> {
 
 /// Reads a configuration; whether its settings fit together is not looked at.
 pub(super) fn read(text: &str) -> Result<Config, ConfigError> {
+    explained(text)
+}
+
+/// Reads any YAML, with errors that people can do something with.
+pub(super) fn explained<T: DeserializeOwned>(text: &str) -> Result<T, ConfigError> {
     let one = |at, message| ConfigError(vec![Problem { at, message }]);
     if text.len() > MAX_LEN {
         return Err(one(None, format!("the configuration is longer than {MAX_LEN} bytes")));
