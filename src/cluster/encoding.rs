@@ -227,7 +227,7 @@ mod tests {
             LeaseChange::Identify { cluster_id: "LFSC".into() },
             LeaseChange::Choose { node: NodeId(1), asked: None },
             LeaseChange::Acquire { node: NodeId(1), session: session(), ttl_ms: 3000, now_ms: 5 },
-            LeaseChange::End { session: session(), end: End::Died, now_ms: 6 },
+            LeaseChange::End { node: NodeId(1), session: session(), end: End::Died, now_ms: 6 },
             LeaseChange::Choose { node: NodeId(2), asked: Some("n".into()) },
             LeaseChange::Acquire { node: NodeId(2), session: session(), ttl_ms: 3000, now_ms: 7 },
             LeaseChange::Choose { node: NodeId(1), asked: Some("m".into()) },
@@ -244,7 +244,12 @@ mod tests {
         state
             .change(
                 EntryId { term: 4, index: 310 },
-                &Change::Lease(LeaseChange::End { session: session(), end: End::Hung, now_ms: 9 }),
+                &Change::Lease(LeaseChange::End {
+                    node: NodeId(2),
+                    session: session(),
+                    end: End::Hung,
+                    now_ms: 9,
+                }),
             )
             .unwrap();
         assert_eq!(State::decode(&state.encode()), Ok(state), "also while it is free");

@@ -85,7 +85,7 @@ pub fn states() -> Vec<Vec<u8>> {
         LeaseChange::Identify { cluster_id: "LFSC".into() },
         LeaseChange::Choose { node, asked: Some("n2".into()) },
         LeaseChange::Acquire { node, session: "s".into(), ttl_ms: 3000, now_ms: 7 },
-        LeaseChange::End { session: "s".into(), end: End::Died, now_ms: 8 },
+        LeaseChange::End { node: NodeId(2), session: "s".into(), end: End::Died, now_ms: 8 },
     ];
     for (index, change) in (71..).zip(lease) {
         let _ = state.change(EntryId { term: 1, index }, &Change::Lease(change));

@@ -43,7 +43,8 @@ pub enum LeaseChange {
         now_ms: u64,
     },
     /// The session is over, and with it the lease. It then has to be chosen anew.
-    End { session: String, end: End, now_ms: u64 },
+    /// Named with the node that held it: after a handover another holds the same session.
+    End { node: NodeId, session: String, end: End, now_ms: u64 },
 }
 
 /// Why a session ended.
@@ -183,8 +184,9 @@ impl Lease {
             LeaseChange::Acquire { node, session, ttl_ms, now_ms } => {
                 self.acquire(*node, session, *ttl_ms, *now_ms)
             }
-            LeaseChange::End { session, end, now_ms } => {
-                let holds = |holder: &mut Holder| holder.session == *session;
+            LeaseChange::End { node, session, end, now_ms } => {
+                let holds =
+                    |holder: &mut Holder| holder.node == *node && holder.session == *session;
                 let holder = self.holder.take_if(holds).ok_or(Refused::SessionUnknown)?;
                 self.chosen = None;
                 self.vacancy = Some(Vacancy { before: holder.node, end: *end, since_ms: *now_ms });

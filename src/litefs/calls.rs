@@ -64,10 +64,10 @@ impl Litefs {
         match ask {
             Ask::Hello => json(&()),
             Ask::Change(change) => {
-                if let LeaseChange::Acquire { node, .. } = &change
+                if let LeaseChange::Acquire { node, .. } | LeaseChange::End { node, .. } = &change
                     && *node != from
                 {
-                    return Err("a node takes the lease for itself alone".to_owned());
+                    return Err("a node takes and ends the lease for itself alone".to_owned());
                 }
                 json(&self.propose_here(change).await?)
             }

@@ -33,7 +33,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// The first and the longest pause between two starts.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// Who ran so long is started again at once.
-const STEADY: Duration = Duration::from_secs(2);
+const STEADY: Duration = Duration::from_millis(500);
 /// For a process that was killed to be gone.
 const DYING: Duration = Duration::from_secs(10);
 /// LiteFS told to stop: it waits for its mount to be left.

@@ -16,6 +16,7 @@ use super::calls::Ask;
 use super::child::{Launcher, Stopping, ended, supervise};
 use super::client::Client;
 use super::facade::Facade;
+use super::holding::{Holding, hold};
 use super::lease::Renewals;
 use super::positions::{Positions, Seen};
 use super::settings::Settings;
@@ -91,6 +92,8 @@ pub struct Litefs {
     pub(super) mounted: watch::Sender<bool>,
     lag: Locked<Option<(Duration, Instant)>>,
     pub(super) renewals: Locked<Renewals>,
+    /// How sure this node is of its lease.
+    pub(super) holding: Locked<Holding>,
     /// The tenure whose primary LiteFS may attach to.
     pub(super) gate: watch::Sender<Option<u64>>,
     pub(super) tunnels: Tunnels,
@@ -141,6 +144,7 @@ impl Litefs {
             mounted: watch::Sender::new(false),
             lag: Locked::default(),
             renewals: Locked::default(),
+            holding: Locked::default(),
             gate: watch::Sender::new(None),
             tenure: Locked::default(),
             broken: Locked::default(),
@@ -180,6 +184,7 @@ impl Litefs {
             tokio::spawn(facade.serve(Arc::clone(self))),
             tokio::spawn(gate::keep(Arc::clone(self))),
             tokio::spawn(leader::lead(Arc::clone(self))),
+            tokio::spawn(hold(Arc::clone(self))),
             tokio::spawn(supervise(Arc::clone(self), launcher, url)),
         ];
         self.tasks.lock().extend(tasks);

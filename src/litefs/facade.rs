@@ -2,8 +2,8 @@
 //!
 //! bounded-answer, one-primary: LiteFS's calls have no time limit of their own, and a call that hangs leaves
 //! a primary writable for ever. So every call is answered within an eighth of the lease's time to live,
-//! whatever Raft does: a lease that is not certainly given is not given, a renewal that is not confirmed is
-//! to be tried again.
+//! whatever Raft does: a lease that is not certainly given is not given, a session that was not confirmed for
+//! too long is over.
 //!
 //! no-open-door: the token is drawn anew at each start, and only LiteFS's configuration has it.
 
@@ -20,7 +20,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::consul::{Ask, Reply, primary, read};
 use super::engine::Litefs;
@@ -115,10 +115,13 @@ impl Litefs {
             };
             let ask = read(&method, &path, &query, &body.to_bytes());
             tracing::trace!(?ask, "LiteFS asks");
-            let late = late(&ask);
+            let (late, renews) = (late(&ask), renews(&ask));
             // Something is left for the answer itself.
             let decided = timeout(within * 9 / 10, self.decide(ask, within * 8 / 10)).await;
-            decided.unwrap_or(late)
+            decided.unwrap_or_else(|_| {
+                renews.inspect(|session| self.gives_up(session));
+                late
+            })
         };
         let unavailable = |_| Reply::Unavailable("not within the time".to_owned());
         let reply = timeout(within, answered).await.unwrap_or_else(unavailable);
@@ -146,10 +149,7 @@ impl Litefs {
             // Nobody but this node needs to know of a session before it holds something.
             Ask::CreateSession => Reply::Session(hex(&rand::random::<[u8; 16]>())),
             Ask::Acquire { session } => self.acquire(session, within).await,
-            Ask::Renew { session } => match self.renew(&session, within).await {
-                Ok(renewed) => Reply::Renewed(renewed),
-                Err(why) => Reply::Unavailable(why),
-            },
+            Ask::Renew { session } => self.may_go_on(&session, within).await,
             Ask::Release { session } => self.release(session, within).await,
             Ask::Destroy { session } => {
                 self.release(session, within).await;
@@ -180,19 +180,23 @@ impl Litefs {
         // Its own again, and the same again: it changes nothing, and need not be in the log.
         let holds =
             |holder: &crate::cluster::Holder| holder.node == self.me && holder.session == session;
-        if !lease.is_free_for(self.me, &session) || self.stopping() {
+        let over = self.holding.lock().is_over(&session) && lease.holder().is_some_and(holds);
+        if over || !lease.is_free_for(self.me, &session) || self.stopping() {
             return Reply::Granted(false);
         }
         if lease.holder().is_some_and(holds) {
             return Reply::Granted(true);
         }
-        let tried = session.clone();
+        let (tried, asked) = (session.clone(), Instant::now());
         self.tried.lock().insert(tried.clone());
         let ttl_ms = u64::try_from(self.settings.ttl.as_millis()).unwrap_or(u64::MAX);
         let (node, now_ms) = (self.me, unix_ms());
         let change = LeaseChange::Acquire { node, session, ttl_ms, now_ms };
         match self.propose(change, within).await {
-            Ok(Ok(())) => Reply::Granted(true),
+            Ok(Ok(())) => {
+                self.holding.lock().grant(&tried, asked);
+                Reply::Granted(true)
+            }
             Ok(Err(_)) => {
                 self.tried.lock().remove(&tried);
                 Reply::Granted(false)
@@ -219,8 +223,9 @@ impl Litefs {
         if others || (!tried && holder.is_none()) {
             return Reply::Granted(false);
         }
+        let (node, now_ms) = (self.me, unix_ms());
         let change =
-            LeaseChange::End { session: session.clone(), end: End::Released, now_ms: unix_ms() };
+            LeaseChange::End { node, session: session.clone(), end: End::Released, now_ms };
         let done = self.propose(change, within).await;
         if done.is_ok() {
             self.tried.lock().remove(&session);
@@ -229,10 +234,19 @@ impl Litefs {
     }
 }
 
+/// The session that is to be renewed.
+fn renews(ask: &Ask) -> Option<String> {
+    match ask {
+        Ask::Renew { session } => Some(session.clone()),
+        _ => None,
+    }
+}
+
 /// What is answered when it took too long: the safe answer.
 fn late(ask: &Ask) -> Reply {
     match ask {
         Ask::Acquire { .. } | Ask::Release { .. } => Reply::Granted(false),
+        Ask::Renew { .. } => Reply::Renewed(false),
         _ => Reply::Unavailable("not within the time".to_owned()),
     }
 }

@@ -61,6 +61,9 @@ pub(super) async fn keep(litefs: Arc<Litefs>) {
                 last = Some(holder.tenure);
                 litefs.remember(holder.tenure).await;
             }
+        } else if litefs.gate.send_replace(None).is_some() {
+            // LiteFS may wait there for a node that does not answer any more, and could not take the lease.
+            litefs.tunnels.cut();
         }
         tokio::select! {
             changed = applied.changed() => if changed.is_err() { return },

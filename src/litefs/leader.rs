@@ -19,6 +19,9 @@ use crate::mesh::PeerEventKind;
 
 /// Between two looks, if nothing happens.
 const LOOK: Duration = Duration::from_millis(100);
+/// The same while nobody holds the lease, for so long.
+const QUICK: Duration = Duration::from_millis(20);
+const QUICK_FOR: Duration = Duration::from_secs(5);
 /// Two looks further apart than this: the process was paused.
 const PAUSED: Duration = Duration::from_secs(1);
 /// For a node to say how far it is.
@@ -57,9 +60,10 @@ pub(super) async fn lead(litefs: Arc<Litefs>) {
             litefs.see_to_the_lease(&mut duty).await;
         }
         looked = Instant::now();
+        let quick = duty.vacant.is_some_and(|since| since.elapsed() < QUICK_FOR);
         tokio::select! {
             changed = applied.changed() => if changed.is_err() { return },
-            () = sleep(LOOK) => {}
+            () = sleep(if quick { QUICK } else { LOOK }) => {}
         }
     }
 }
@@ -82,8 +86,8 @@ impl Litefs {
         if over {
             let name = self.name_of(holder.node);
             tracing::warn!("{name} has not renewed its lease for {lost:?}; it is over");
-            let session = holder.session.clone();
-            let change = LeaseChange::End { session, end: End::Expired, now_ms: unix_ms() };
+            let (node, session) = (holder.node, holder.session.clone());
+            let change = LeaseChange::End { node, session, end: End::Expired, now_ms: unix_ms() };
             if let Err(why) = self.propose(change, ENTRY).await {
                 tracing::warn!(why, "the lease cannot be ended yet");
             }

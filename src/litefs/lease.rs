@@ -217,8 +217,9 @@ impl Litefs {
         let Some(holder) = state.lease().holder().filter(|holder| holder.node == self.me) else {
             return true;
         };
-        let session = holder.session.clone();
-        let done = self.propose(LeaseChange::End { session, end, now_ms: unix_ms() }, within).await;
+        let (node, session) = (self.me, holder.session.clone());
+        let change = LeaseChange::End { node, session, end, now_ms: unix_ms() };
+        let done = self.propose(change, within).await;
         if let Err(why) = &done {
             tracing::warn!(why, "the lease could not be given back; it runs out by itself");
         }

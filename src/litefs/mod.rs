@@ -6,7 +6,8 @@
 //! What it promises:
 //! - **one-primary**: the lease is in the replicated state; a renewal is confirmed by a quorum; it passes on
 //!   only when the holder's process is known to be dead, or the holder must have given up by itself by the
-//!   slowest of its clocks ([`timing`]). A daemon that is paused takes its LiteFS with it ([`guard`]).
+//!   slowest of its clocks ([`timing`]). A daemon without a quorum makes its LiteFS stop ([`holding`]); one
+//!   that is paused takes its LiteFS with it ([`guard`]).
 //! - **caught-up**: the lease is given only to the node that the leader chose, after a majority said how far
 //!   it is ([`choice`]).
 //! - **nothing-discarded**: a LiteFS learns of a new primary only after its databases were compared with
@@ -38,6 +39,7 @@ mod engine;
 mod facade;
 mod gate;
 mod guard;
+mod holding;
 mod leader;
 mod lease;
 mod positions;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::timing::LITEFS_TTL;
 use crate::core::config::{Config, LogLevel, show_duration};
 
 /// What this room is told of the configuration.
@@ -89,7 +90,8 @@ impl Settings {
                 "consul": {
                     "url": facade,
                     "key": KEY,
-                    "ttl": duration(self.ttl),
+                    // The daemon's own, towards the others, is `self.ttl`.
+                    "ttl": duration(LITEFS_TTL),
                     "lock-delay": "1ms",
                 },
             },
@@ -169,7 +171,7 @@ mod tests {
         assert_eq!(read["data"]["retention"], "10m");
         assert_eq!(read["http"], json!({"addr": "127.0.0.1:20202", "snapshot-timeout": "90s"}));
         assert_eq!(read["lease"]["hostname"], "n1");
-        assert_eq!(read["lease"]["consul"]["ttl"], "3s");
+        assert_eq!(read["lease"]["consul"]["ttl"], "1s");
         assert_eq!(read["tracing"], json!({"enabled": true, "path": "/var/log/t"}));
         // no-open-door
         assert!(!text.contains("0.0.0.0") && read.get("proxy").is_none());

@@ -90,7 +90,12 @@ async fn accept(listener: TcpListener, mesh: Mesh, node: NodeId, cut: watch::Rec
         let (mesh, mut cut) = (mesh.clone(), cut.clone());
         cut.mark_unchanged();
         tokio::spawn(async move {
-            match mesh.connect(node, Purpose::Litefs).await {
+            // A node that is frozen takes its time; LiteFS must not wait for it when another may be primary.
+            let connected = tokio::select! {
+                connected = mesh.connect(node, Purpose::Litefs) => connected,
+                _ = cut.changed() => return,
+            };
+            match connected {
                 Ok(connection) => carry(stream, connection, Some(cut)).await,
                 // LiteFS sees its connection end, and tries again.
                 Err(error) => tracing::debug!(%node, %error, "no way to LiteFS on another node"),

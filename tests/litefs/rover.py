@@ -4,12 +4,18 @@ answered. A process of its own: a mount that hangs must not hang the test.
     rover.py DATABASE LOG PAUSE MOUNT=API...
 
 Each line of the log: what (`?` begun, `+` acknowledged, `-` refused), the row, the time, where or why.
+
+Like the workers of a real application it does not wait for one that is stuck: each time that a node becomes
+primary, another worker begins, with a connection of its own. One that was there before ends with its statement,
+whenever SQLite gives up (on a mount whose LiteFS is gone, after the busy timeout or 10 s).
 """
 
 import http.client
+import itertools
 import signal
 import sqlite3
 import sys
+import threading
 import time
 
 
@@ -25,52 +31,64 @@ def is_primary(api):
         connection.close()
 
 
+class Worker(threading.Thread):
+    """Writes by one connection until that fails, or its node is not primary any more."""
+
+    def __init__(self, rover, mount):
+        super().__init__(daemon=True)
+        self.rover, self.mount, self.going = rover, mount, True
+
+    def run(self):
+        try:
+            connection = sqlite3.connect(
+                f"{self.mount}/{self.rover.database}", timeout=1, isolation_level=None
+            )
+        except sqlite3.Error:
+            # Its LiteFS has just gone.
+            return
+        while self.going and self.rover.going:
+            k = next(self.rover.rows)
+            self.rover.say("?", k)
+            try:
+                connection.execute("INSERT INTO log(who, k) VALUES ('rover', ?)", (k,))
+            except sqlite3.Error as error:
+                self.rover.say("-", k, str(error))
+                break
+            self.rover.say("+", k, self.mount)
+            if self.rover.pause:
+                time.sleep(self.rover.pause)
+        try:
+            connection.close()
+        except sqlite3.Error:
+            pass
+
+
 class Rover:
     def __init__(self, database, log, pause, nodes):
         self.database, self.pause = database, pause
         self.nodes = [node.split("=") for node in nodes]
         self.log = open(log, "a", buffering=1)  # noqa: SIM115
-        self.connection, self.going = None, True
+        self.rows, self.going, self.lock = itertools.count(1), True, threading.Lock()
 
     def say(self, what, k, why=""):
-        self.log.write(f"{what} {k} {time.time():.6f} {why}\n")
-
-    def find(self):
-        while self.going:
-            for mount, api in self.nodes:
-                if is_primary(api):
-                    self.where = mount
-                    try:
-                        return sqlite3.connect(
-                            f"{mount}/{self.database}", timeout=1, isolation_level=None
-                        )
-                    except sqlite3.Error:
-                        # Its LiteFS has just gone.
-                        continue
-            time.sleep(0.002)
-        return None
+        with self.lock:
+            self.log.write(f"{what} {k} {time.time():.6f} {why}\n")
 
     def run(self):
-        k = 0
+        workers = {}
         while self.going:
-            if self.connection is None:
-                self.connection = self.find()
-                continue
-            k += 1
-            self.say("?", k)
-            try:
-                self.connection.execute("INSERT INTO log(who, k) VALUES ('rover', ?)", (k,))
-            except sqlite3.Error as error:
-                self.say("-", k, str(error))
-                try:
-                    self.connection.close()
-                except sqlite3.Error:
-                    pass
-                self.connection = None
-            else:
-                self.say("+", k, self.where)
-            if self.pause:
-                time.sleep(self.pause)
+            for mount, api in self.nodes:
+                worker = workers.get(mount)
+                if not is_primary(api):
+                    if worker:
+                        worker.going = False
+                        del workers[mount]
+                elif worker is None or not worker.is_alive():
+                    workers[mount] = Worker(self, mount)
+                    workers[mount].start()
+            time.sleep(0.002)
+        for worker in workers.values():
+            worker.join(2)
 
     def stop(self, *_):
         self.going = False

@@ -15,8 +15,8 @@ fn acquire(node: NodeId, session: &str, now_ms: u64) -> LeaseChange {
     LeaseChange::Acquire { node, session: session.into(), ttl_ms: 3000, now_ms }
 }
 
-fn end(session: &str, end: End, now_ms: u64) -> LeaseChange {
-    LeaseChange::End { session: session.into(), end, now_ms }
+fn end(node: NodeId, session: &str, end: End, now_ms: u64) -> LeaseChange {
+    LeaseChange::End { node, session: session.into(), end, now_ms }
 }
 
 fn done(lease: &mut Lease, change: &LeaseChange) {
@@ -38,8 +38,8 @@ fn only_the_chosen_node_takes_it_and_only_when_it_is_free() {
     assert_eq!(lease.change(&acquire(A, "u", 3)), Err(Refused::LeaseHeld));
     done(&mut lease, &choose(B));
     assert_eq!(lease.change(&acquire(B, "t", 3)), Err(Refused::LeaseHeld));
-    assert_eq!(lease.change(&end("t", End::Died, 4)), Err(Refused::SessionUnknown));
-    done(&mut lease, &end("s", End::Died, 5));
+    assert_eq!(lease.change(&end(A, "t", End::Died, 4)), Err(Refused::SessionUnknown));
+    done(&mut lease, &end(A, "s", End::Died, 5));
     // Who lost it does not get it back before somebody is chosen.
     assert_eq!(lease.change(&acquire(A, "u", 6)), Err(Refused::NotChosen));
     assert_eq!(lease.change(&acquire(B, "t", 6)), Err(Refused::NotChosen));
@@ -61,8 +61,11 @@ fn a_session_is_handed_over() {
     let last = lease.history().back().unwrap();
     assert_eq!((last.cause(), last.asked.as_deref()), (Cause::Switchover, Some("n1")));
     assert_eq!((last.before, last.vacant_ms), (Some(A), 0));
-    // The one before is out, also when it says the same again.
+    // The one before is out, also when it says the same again; and its end is not the other's.
     assert!(!lease.is_free_for(A, "t"));
+    assert_eq!(lease.change(&end(A, "s", End::Died, 3)), Err(Refused::SessionUnknown));
+    assert_eq!(lease.holder().unwrap().node, B);
+    done(&mut lease, &end(B, "s", End::Died, 4));
 }
 
 #[test]
@@ -84,9 +87,14 @@ fn changes() -> impl Strategy<Value = LeaseChange> {
             node,
             asked: asked.then(|| "n1".to_owned())
         }),
-        (node, session.clone(), 0..99_u64)
+        (node.clone(), session.clone(), 0..99_u64)
             .prop_map(|(node, session, now)| acquire(node, &session, now)),
-        (session, 0..99_u64).prop_map(|(session, now)| end(&session, End::Expired, now)),
+        (node, session, 0..99_u64).prop_map(|(node, session, now)| end(
+            node,
+            &session,
+            End::Expired,
+            now
+        )),
     ]
 }
 
@@ -113,7 +121,11 @@ proptest! {
                     prop_assert_eq!(before.chosen().map(|chosen| chosen.node), Some(holder.node));
                 }
                 (Some(old), Some(new)) => prop_assert_eq!(&old.session, &new.session),
-                _ => prop_assert_eq!(lease.chosen(), None),
+                (Some(old), None) => {
+                    let LeaseChange::End { node, .. } = change else { panic!("{change:?}") };
+                    prop_assert_eq!((old.node, lease.chosen()), (node, None));
+                }
+                (None, None) => {}
             }
             let tenures = before.tenures() + u64::from(is.is_some());
             prop_assert_eq!(lease.tenures(), tenures);
