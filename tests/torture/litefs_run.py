@@ -219,9 +219,10 @@ class LitefsRun(Run):
         except OSError as error:
             self.problem("not exported", str(error))
             return set()
-        checked, *lines = text.decode().split()
+        checked, *lines = text.decode().splitlines()
         if checked != "ok":
-            self.problem("set aside, and broken", f"{node}: {kept}: {checked}")
+            self.problem("set aside, and broken", f"{node}: {kept}: {checked} {lines[:5]}")
+            lines = [line for line in lines if line.replace("|", "").isdigit()]
         return {tuple(map(int, line.split("|"))) for line in lines}
 
 
