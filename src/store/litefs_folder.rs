@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::aside::{DROPPED, WHY};
 use super::durable;
-use super::outside::{Outside, OutsideError};
+use super::outside::{Outside, OutsideError, play_back};
 use super::record::Record;
 use crate::core::{Checksum, DatabaseName, Position, Txid};
 use crate::ltx::{Ends, Header, Trailer, WalSpan};
@@ -202,6 +202,11 @@ pub fn set_litefs_aside(
     fs::create_dir(&half)?;
     copy(&from.join("database"), &half.join("database"))?;
     copy(&from.join("wal"), &half.join("database-wal"))?;
+    // In the middle of a transaction the database is half without its journal.
+    copy(&from.join("journal"), &half.join("database-journal"))?;
+    if let Err(error) = play_back(&half.join("database")) {
+        tracing::warn!(%database, %error, "its journal cannot be played back, and stays beside it");
+    }
     fs::create_dir(half.join("ltx"))?;
     for entry in fs::read_dir(from.join("ltx"))? {
         let name = entry?.file_name();
@@ -349,6 +354,32 @@ mod tests {
         let parts = ["database", "database-wal", "none"].map(|part| kept.join(part));
         let outside = Outside::open_parts(&parts[0], &parts[1], &parts[2]).unwrap();
         assert_eq!(outside.checksum().unwrap(), database.open().unwrap().checksum().unwrap());
+    }
+
+    /// nothing-discarded: a writer was in the middle of a transaction; what is kept is what was before it.
+    #[test]
+    fn a_half_transaction_is_played_back_in_what_is_set_aside() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("dbs/a.db");
+        fs::create_dir_all(folder.join("ltx")).unwrap();
+        let made = place.path().join("made");
+        let connection = rusqlite::Connection::open(&made).unwrap();
+        let run = |sql: &str| connection.execute_batch(sql).unwrap();
+        run("PRAGMA cache_size = 1; CREATE TABLE t(a); INSERT INTO t VALUES (1);");
+        let whole = fs::read(&made).unwrap();
+        run("BEGIN; UPDATE t SET a = 2; CREATE TABLE u(a); \
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100) \
+             INSERT INTO u SELECT randomblob(3000) FROM n;");
+        assert_ne!(fs::read(&made).unwrap(), whole, "it is half in the file");
+        fs::copy(&made, folder.join("database")).unwrap();
+        fs::copy(crate::store::beside(&made, "-journal"), folder.join("journal")).unwrap();
+        let aside = place.path().join("aside");
+        fs::create_dir(&aside).unwrap();
+        let name = DatabaseName::new("a.db").unwrap();
+        let kept = set_litefs_aside(place.path(), &name, Position::EMPTY, &aside, "n2", 1);
+        let kept = kept.unwrap().unwrap();
+        assert_eq!(fs::read(kept.join("database")).unwrap(), whole);
+        assert!(!kept.join("database-journal").exists());
     }
 
     /// A LiteFS stopped beneath an application: a transaction stands in the WAL that no LTX file has. It does

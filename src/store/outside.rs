@@ -332,6 +332,27 @@ pub fn quick_check(path: &Path) -> Result<(), OutsideError> {
     if found == "ok" { Ok(()) } else { Err(damaged(found.replace('\n', " "))) }
 }
 
+/// Has SQLite play back the journal beside a database, in its own name, if there is one that is hot.
+///
+/// # Errors
+/// What SQLite found.
+pub fn play_back(path: &Path) -> Result<(), OutsideError> {
+    let journal = beside(path, "-journal");
+    if !is_hot(&journal)? {
+        return Ok(());
+    }
+    let damaged = |error: rusqlite::Error| OutsideError::Damaged {
+        path: path.to_owned(),
+        why: error.to_string(),
+    };
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(damaged)?;
+    // The first that is read makes it look for a journal.
+    let schema = "SELECT count(*) FROM sqlite_schema";
+    connection.query_row(schema, [], |row| row.get::<_, i64>(0)).map_err(damaged)?;
+    connection.close().map_err(|(_, error)| damaged(error))
+}
+
 /// As a URI that says: nobody changes it, and there is no WAL to look for.
 fn immutable_uri(path: &Path) -> PathBuf {
     let mut uri = b"file:".to_vec();
