@@ -201,7 +201,16 @@ impl Litefs {
     pub async fn give_up(self: &Arc<Self>, within: Duration) {
         self.stop.send_replace(Stopping::Soon);
         if self.seen.borrow().primary {
-            let handed = self.hand_over(None, None, within).await;
+            // Where all nodes stop at once there is soon nobody left.
+            let alone = async {
+                while !self.is_alone() {
+                    tokio::time::sleep(LOOK).await;
+                }
+            };
+            let handed = tokio::select! {
+                handed = self.hand_over(None, None, within) => handed,
+                () = alone => Err("no majority is left".to_owned()),
+            };
             match handed {
                 Ok(to) => tracing::info!("handed over to {}", self.name_of(to)),
                 Err(why) => tracing::warn!(why, "not handed over; the others choose"),
@@ -430,6 +439,8 @@ impl Litefs {
     }
 }
 
+/// Between two looks at who is left.
+const LOOK: Duration = Duration::from_millis(50);
 /// For LiteFS to begin an export.
 const EXPORT: Duration = Duration::from_secs(5);
 

@@ -84,6 +84,8 @@ impl Litefs {
             // LiteFS renews what is handed over to it before it takes it.
             return match self.renew(session, within).await {
                 Ok(renewed) => Reply::Renewed(renewed),
+                // It has lost it: it must not write on until it gives up by itself.
+                Err(_) if self.seen.borrow().primary => Reply::Renewed(false),
                 Err(why) => Reply::Unavailable(why),
             };
         }

@@ -211,12 +211,22 @@ impl Litefs {
         Ok(holds && self.renewals.lock().renew(term, session, Instant::now()))
     }
 
+    /// Whether so few of the voters can be reached that nothing can be committed.
+    pub(super) fn is_alone(&self) -> bool {
+        let voters = self.raft.membership().borrow().voters.clone();
+        let up = |node: &&NodeId| {
+            **node == self.me || self.mesh.peer_state(**node) == Some(PeerEventKind::Up)
+        };
+        voters.iter().filter(up).count() * 2 <= voters.len()
+    }
+
     /// Ends this node's session, if it has one: the process that held it is dead, or gave it back.
     pub(super) async fn end_session(self: &Arc<Self>, end: End, within: Duration) -> bool {
         let state = self.raft.state();
         let Some(holder) = state.lease().holder().filter(|holder| holder.node == self.me) else {
             return true;
         };
+        let within = if self.stopping() && self.is_alone() { AGAIN } else { within };
         let (node, session) = (self.me, holder.session.clone());
         let change = LeaseChange::End { node, session, end, now_ms: unix_ms() };
         let done = self.propose(change, within).await;
