@@ -75,6 +75,10 @@
         {
           default = self.apps.${system}.dev;
           dev = program "litefs-py-dev" ''exec litefs-py dev "$@"'';
+          # What `make demo` runs, with the program of this flake.
+          demo = program "litefs-py-demo" ''
+            exec python3 ${self}/demo/demo.py --program "$(command -v litefs-py)" "$@"
+          '';
         }
       );
 

@@ -39,6 +39,8 @@ let
       "settings.mesh.tls.ca_key" = cfg.settings.mesh.tls.ca_key or null;
       "settings.api.token_file" = cfg.settings.api.token_file or null;
     };
+  withLitefs = cfg.engine == "litefs";
+
   inStore = file: lib.hasPrefix builtins.storeDir (toString file);
 in
 {
@@ -46,6 +48,20 @@ in
     enable = mkEnableOption "litefs-py, SQLite on more than one machine";
 
     package = lib.mkPackageOption pkgs "litefs-py" { };
+
+    engine = mkOption {
+      type = types.enum [
+        "embedded"
+        "litefs"
+      ];
+      default = "embedded";
+      description = ''
+        What replicates the databases: the daemon itself, or an unmodified LiteFS under it (docs/litefs.md). Where the
+        configuration is the machine's own, it has to say the same.
+      '';
+    };
+
+    litefsPackage = lib.mkPackageOption pkgs "litefs" { nullable = true; };
 
     declarative = mkOption {
       type = types.bool;
@@ -169,6 +185,10 @@ in
             message = "services.litefs-py: `join` writes the configuration, `declarative` makes it from `settings`: choose one.";
           }
           {
+            assertion = withLitefs -> cfg.litefsPackage != null;
+            message = "services.litefs-py: `engine = \"litefs\"` needs `litefsPackage`, and that is null.";
+          }
+          {
             assertion = !(config.fileSystems ? ${mountPoint});
             message = "services.litefs-py: fileSystems.\"${mountPoint}\" claims the mount point of the databases.";
           }
@@ -180,13 +200,19 @@ in
       networking.firewall.allowedTCPPorts = mkIf cfg.openFirewall [ meshPort ];
 
       systemd.packages = [ cfg.package ];
+      # Where the daemon looks for LiteFS, and LiteFS for fusermount3.
       systemd.services.litefs-py = {
+        path = lib.optionals (withLitefs && cfg.litefsPackage != null) [
+          cfg.litefsPackage
+          pkgs.fuse3
+        ];
         wantedBy = [ "multi-user.target" ];
         serviceConfig.EnvironmentFile = mkIf (cfg.environmentFile != null) cfg.environmentFile;
       };
     }
 
     (mkIf cfg.declarative {
+      services.litefs-py.settings.engine = lib.mkDefault cfg.engine;
       environment.etc."litefs-py/config.yml".source = configuration;
       systemd.services.litefs-py.restartTriggers = [ configuration ];
     })

@@ -5,14 +5,16 @@ import json
 import os
 import re
 import subprocess
-from pathlib import Path
+import sys
 
 import pytest
 from conftest import ROOT, need
 
+sys.path.insert(0, str(ROOT / "scripts"))
+import nix_options  # noqa: E402
+
 FILES = sorted(p for part in ("nixos", "images") for p in (ROOT / part).rglob("*.nix"))
 FILES.append(ROOT / "flake.nix")
-EVALUATE = Path(__file__).parent / "nix" / "evaluate.nix"
 FLEET = ROOT / "nixos" / "examples" / "fleet.nix"
 DECLARATIVE = ROOT / "nixos" / "examples" / "declarative.nix"
 
@@ -34,24 +36,10 @@ def evaluate(tmp_path):
     nixpkgs = os.environ.get("LITEFS_PY_TEST_NIXPKGS")
     if not nixpkgs:
         pytest.skip("LITEFS_PY_TEST_NIXPKGS names no copy of nixpkgs")
-    stores = {
-        name: str(tmp_path / name)
-        for name in ("NIX_STATE_DIR", "NIX_LOG_DIR", "NIX_LOCALSTATE_DIR")
-    }
+    need("nix-instantiate")
 
     def evaluated(module):
-        arguments = ["--arg", "nixpkgs", nixpkgs, "--arg", "module", module, str(EVALUATE)]
-        store = ["--option", "store", str(tmp_path / "store")]
-        need("nix-instantiate")
-        done = subprocess.run(
-            ["nix-instantiate", *store, "--eval", "--strict", "--json", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env={**os.environ, **stores},
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        return nix_options.evaluate(nixpkgs, module, tmp_path)
 
     return evaluated
 
@@ -106,6 +94,10 @@ WRONG = {
         '{ join = { tokenFile = "/nix/store/x-token"; servers = [ "a:1" ]; address = "b:1"; }; }',
         "join.tokenFile is in the Nix store",
     ),
+    "no LiteFS": (
+        '{ engine = "litefs"; litefsPackage = null; }',
+        "needs `litefsPackage`",
+    ),
     "two ways at once": (
         '{ declarative = true; join = { tokenFile = "/run/t"; servers = [ "a:1" ]; address = "b:1"; }; }',
         "choose one",
@@ -120,6 +112,25 @@ def test_what_is_wrong_is_said(evaluate, name):
         f'{{ networking.hostName = "n1"; services.litefs-py = {{ enable = true; }} // {options}; }}'
     )
     assert len(told["failed"]) == 1 and message in told["failed"][0]
+
+
+def test_the_other_engine(evaluate):
+    """LiteFS is where the daemon looks for it; a configuration that is declared says which engine it is."""
+    told = evaluate(
+        '{ networking.hostName = "n1"; services.litefs-py = { enable = true; engine = "litefs"; }; }'
+    )
+    assert told["failed"] == [] and told["configuration"] is None
+    assert told["services"]["litefs-py"]["path"] == ["/nix/store/litefs", "/nix/store/fuse3"]
+    declared = evaluate(f'{{ imports = [ {DECLARATIVE} ]; services.litefs-py.engine = "litefs"; }}')
+    assert declared["configuration"]["engine"] == "litefs"
+    embedded = evaluate(f"(import {DECLARATIVE})")
+    assert embedded["configuration"]["engine"] == "embedded"
+    assert embedded["services"]["litefs-py"]["path"] == []
+
+
+def test_the_page_of_options_is_the_module_s(evaluate):
+    page = nix_options.page(evaluate(nix_options.MODULE)["options"])
+    assert (ROOT / "docs/nix-options.md").read_text() == page, "scripts/nix_options.py makes it"
 
 
 def test_two_that_claim_the_mount_point(evaluate):

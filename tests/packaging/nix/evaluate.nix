@@ -15,17 +15,21 @@ let
   };
   yaml =
     let
-      value = types.nullOr (
-        types.oneOf [
-          types.bool
-          types.int
-          types.float
-          types.str
-          types.path
-          (types.attrsOf value)
-          (types.listOf value)
-        ]
-      );
+      value =
+        types.nullOr (
+          types.oneOf [
+            types.bool
+            types.int
+            types.float
+            types.str
+            types.path
+            (types.attrsOf value)
+            (types.listOf value)
+          ]
+        )
+        // {
+          description = "YAML value";
+        };
     in
     value;
   package = {
@@ -36,6 +40,14 @@ let
   };
   pkgs = {
     litefs-py = package;
+    litefs = package // {
+      name = "litefs";
+      outPath = "/nix/store/litefs";
+    };
+    fuse3 = package // {
+      name = "fuse3";
+      outPath = "/nix/store/fuse3";
+    };
     formats.yaml = _: {
       type = yaml;
       generate = _: value: value;
@@ -69,6 +81,12 @@ let
   inherit (system) config;
 in
 {
+  # For docs/nix-options.md.
+  options = map (option: {
+    inherit (option) name description type;
+    default = option.default.text or null;
+    example = option.example.text or null;
+  }) (lib.filter (option: option.visible && !option.internal) (lib.optionAttrSetToDocList system.options.services));
   failed = map (each: each.message) (lib.filter (each: !each.assertion) config.assertions);
   ports = config.networking.firewall.allowedTCPPorts;
   services = lib.mapAttrs (_: unit: removeAttrs unit [ "restartTriggers" ]) config.systemd.services;
