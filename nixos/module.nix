@@ -241,8 +241,8 @@ in
 
     {
       systemd.services = lib.genAttrs cfg.users (_: {
-        requires = [ "litefs-py.service" ];
-        after = [ "litefs-py.service" ];
+        requires = [ "litefs-py.target" ];
+        after = [ "litefs-py.target" ];
       });
     }
   ]);

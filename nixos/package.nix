@@ -21,6 +21,7 @@ rustPlatform.buildRustPackage {
       ../src
       ../stand-in
       ../packaging/litefs-py.service
+      ../packaging/litefs-py.target
       # Cargo.toml names some of them.
       ../tests
     ];
@@ -34,7 +35,7 @@ rustPlatform.buildRustPackage {
   doCheck = false;
 
   postInstall = ''
-    install -Dm644 packaging/litefs-py.service $out/lib/systemd/system/litefs-py.service
+    install -Dm644 -t $out/lib/systemd/system packaging/litefs-py.service packaging/litefs-py.target
     substituteInPlace $out/lib/systemd/system/litefs-py.service --replace-fail /usr/bin $out/bin
   ''
   + lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''

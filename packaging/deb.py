@@ -81,7 +81,8 @@ def write_control(root, full_version):
 def fill(root, full_version):
     program = static_program()
     install(program, root, "usr/bin/litefs-py", 0o755)
-    install(HERE / "litefs-py.service", root, "usr/lib/systemd/system/litefs-py.service")
+    for unit in ("litefs-py.service", "litefs-py.target"):
+        install(HERE / unit, root, f"usr/lib/systemd/system/{unit}")
     install(HERE / "litefs-py.sysusers", root, "usr/lib/sysusers.d/litefs-py.conf")
     for path, source in CONFFILES.items():
         install(source, root, path)

@@ -14,6 +14,7 @@ FILES = {
     "/etc/default/litefs-py": "-rw-r--r--",
     "/usr/bin/litefs-py": "-rwxr-xr-x",
     "/usr/lib/systemd/system/litefs-py.service": "-rw-r--r--",
+    "/usr/lib/systemd/system/litefs-py.target": "-rw-r--r--",
     "/usr/lib/sysusers.d/litefs-py.conf": "-rw-r--r--",
     "/usr/share/bash-completion/completions/litefs-py": "-rw-r--r--",
     "/usr/share/zsh/vendor-completions/_litefs-py": "-rw-r--r--",
@@ -70,8 +71,9 @@ def test_what_it_says_of_itself(package):
 
 def test_the_unit_is_the_one_of_all_ways(package, tmp_path):
     run("dpkg-deb", "--extract", package, tmp_path)
-    unit = tmp_path / "usr/lib/systemd/system/litefs-py.service"
-    assert unit.read_bytes() == (ROOT / "packaging" / "litefs-py.service").read_bytes()
+    for name in ("litefs-py.service", "litefs-py.target"):
+        unit = tmp_path / "usr/lib/systemd/system" / name
+        assert unit.read_bytes() == (ROOT / "packaging" / name).read_bytes()
     pages = [*(tmp_path / "usr/share/man/man1").iterdir()]
     subprocess.run(["gzip", "--test", *pages], check=True)
     shell = tmp_path / "usr/share/bash-completion/completions/litefs-py"

@@ -71,7 +71,7 @@ def test_the_fleet(evaluate, node):
     assert (told["failed"], told["ports"], told["configuration"]) == ([], [4321], None)
     services = told["services"]
     assert services["litefs-py"]["wantedBy"] == ["multi-user.target"]
-    assert services["myapp"]["requires"] == services["myapp"]["after"] == ["litefs-py.service"]
+    assert services["myapp"]["requires"] == services["myapp"]["after"] == ["litefs-py.target"]
     assert ("litefs-py-join" in services) == (node != "n1")
     if node != "n1":
         join = services["litefs-py-join"]

@@ -35,7 +35,9 @@ def test_systemd_understands_it(tmp_path):
     program.chmod(0o755)
     copy = tmp_path / UNIT.name
     copy.write_text(UNIT.read_text().replace("/usr/bin/litefs-py", str(program)))
-    command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", copy]
+    target = tmp_path / "litefs-py.target"
+    target.write_text((ROOT / "packaging" / target.name).read_text())
+    command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", copy, target]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
 
