@@ -27,7 +27,9 @@ def of_django(error: LitefsError) -> LitefsError:
     """The same error as one that Django knows."""
     if isinstance(error, litefs_py.CommitOutcomeUnknown):
         return CommitOutcomeUnknown(str(error), error.transactions)
-    for kind in (NodeDown, QuorumLost, NotPrimaryError):
+    if isinstance(error, litefs_py.NotPrimaryError):
+        return NotPrimaryError(str(error), error.primary, error.address, error.passed)
+    for kind in (NodeDown, QuorumLost):
         if isinstance(error, kind.__bases__[0]):
             return kind(str(error))
     return error

@@ -16,6 +16,8 @@ NAME = "litefs_position"
 class PlayedMount:
     """Stands in for a mount: what was waited for, and where it is."""
 
+    leads = False
+
     def __init__(self, positions=(), error=None):
         self.positions, self.error, self.waited = dict(positions), error, []
 
@@ -26,6 +28,9 @@ class PlayedMount:
 
     async def wait_async(self, token, timeout):
         self.wait(token, timeout)
+
+    def is_primary(self):
+        return self.leads
 
     def token(self, *names):
         return Token({name: self.positions[name] for name in names})
@@ -89,6 +94,17 @@ def test_a_position_that_does_not_come_is_served_all_the_same(play, awaited, cap
     value = cookie.sign(Token({"app.db": 9}), conf.keys()[0], time.time())
     assert respond(awaited=awaited)(value).status_code == 200
     assert "served all the same" in caplog.text
+
+
+@both
+def test_a_primary_waits_for_nothing(play, awaited):
+    """What is not there was lost with the primary before."""
+    mount = PlayedMount()
+    mount.leads = True
+    conf = play(mount)
+    value = cookie.sign(Token({"app.db": 9}), conf.keys()[0], time.time())
+    assert respond(awaited=awaited)(value).status_code == 200
+    assert mount.waited == []
 
 
 @both
