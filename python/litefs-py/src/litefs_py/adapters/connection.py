@@ -265,7 +265,8 @@ class Connection:
                 isolation_level="IMMEDIATE",
                 check_same_thread=check_same_thread,
             )
-            prepare(raw, synchronous=synchronous, wal=not self._replica)
+            # To turn a database to WAL is a write.
+            prepare(raw, synchronous=synchronous, wal=not self.mount.is_replica())
             if self._replica:
                 raw.execute("PRAGMA query_only = ON")
         except sqlite3.Error as error:

@@ -94,11 +94,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
             follows = (
                 name is not None and conf.litefs().query_only and conf.mount().has_one_writer()
             )
-            replica = follows and conf.mount().is_replica()
+            replica = name is not None and conf.mount().is_replica()
             raw = super().get_new_connection(conn_params)
             raw.opened(name or str(self.settings_dict["NAME"]), device)
             if not self.is_in_memory_db():
                 isolation, raw.isolation_level = raw.isolation_level, None
+                # To turn a database to WAL is a write.
                 prepare(raw, synchronous=conf.litefs().synchronous, wal=not replica)
                 raw.isolation_level = isolation
             if follows:
