@@ -62,19 +62,14 @@ def _plain(status: int, text: str) -> HttpResponse:
     return response
 
 
-def primary_for(request: HttpRequest) -> str | None:
-    """Who this node follows, where that matters to the request."""
-    rules = conf.litefs().rules
-    if not rules.on or not rules.is_write(request.method, request.path):
-        return None
-    return conf.mount().primary()
+def is_of_concern(request: HttpRequest) -> bool:
+    """Whether a replica does not simply serve it."""
+    return conf.litefs().rules.concern(request.method, request.path)
 
 
 def verdict(request: HttpRequest, primary: str | None) -> Verdict:
-    """What becomes of it, before anything else is done."""
-    rules = conf.litefs().rules
-    write = rules.is_write(request.method, request.path)
-    return rules.verdict(write, primary, forwarding.has_hopped(_headers(request)))
+    """What becomes of one that is of concern, before anything else is done."""
+    return conf.litefs().rules.verdict(primary, forwarding.has_hopped(_headers(request)))
 
 
 def primary_after(request: HttpRequest, error: BaseException | None) -> str | None:
@@ -92,7 +87,7 @@ def primary_after(request: HttpRequest, error: BaseException | None) -> str | No
     return error.primary
 
 
-def send(request: HttpRequest, primary: str, body: bool = True) -> HttpResponse:
+def send(request: HttpRequest, primary: str | None, body: bool = True) -> HttpResponse:
     """To the primary's application, and its answer back."""
     going, pieces = _outgoing(request, primary, body)
     try:
@@ -103,7 +98,7 @@ def send(request: HttpRequest, primary: str, body: bool = True) -> HttpResponse:
         return _no_answer(request, error)
 
 
-async def send_async(request: HttpRequest, primary: str, body: bool = True) -> HttpResponse:
+async def send_async(request: HttpRequest, primary: str | None, body: bool = True) -> HttpResponse:
     """The same for asyncio."""
     going, pieces = await sync_to_async(_outgoing, thread_sensitive=False)(request, primary, body)
     try:
@@ -136,7 +131,7 @@ async def _awaited(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def _outgoing(
-    request: HttpRequest, primary: str, body: bool
+    request: HttpRequest, primary: str | None, body: bool
 ) -> tuple[forward.Outgoing, Iterator[bytes]]:
     headers = _headers(request)
     length = forwarding.length(headers) if body else 0

@@ -45,8 +45,8 @@ class LitefsMiddleware:
         return self._sync(request)
 
     def _sync(self, request: HttpRequest) -> HttpResponse:
-        primary = forwarding.primary_for(request)
-        if primary is not None:
+        if forwarding.is_of_concern(request):
+            primary = conf.mount().primary()
             verdict = forwarding.verdict(request, primary)
             if verdict is Verdict.FORWARD:
                 return forwarding.send(request, primary)
@@ -67,10 +67,8 @@ class LitefsMiddleware:
         return _answer(request, response, token, names)
 
     async def _async(self, request: HttpRequest) -> HttpResponse:
-        primary = None
-        if conf.litefs().rules.on:
-            primary = await sync_to_async(forwarding.primary_for, thread_sensitive=False)(request)
-        if primary is not None:
+        if forwarding.is_of_concern(request):
+            primary = await sync_to_async(conf.mount().primary, thread_sensitive=False)()
             verdict = forwarding.verdict(request, primary)
             if verdict is Verdict.FORWARD:
                 return await forwarding.send_async(request, primary)

@@ -39,7 +39,9 @@ class Site:
             "PROJECT_DATABASE": self.database,
             "PROJECT_LITEFS": json.dumps(given),
             "DJANGO_SETTINGS_MODULE": "settings",
-            "PYTHONPATH": os.pathsep.join([str(PROJECT), *os.environ.get("PYTHONPATH", "").split()]),
+            "PYTHONPATH": os.pathsep.join(
+                [str(PROJECT), *os.environ.get("PYTHONPATH", "").split()]
+            ),
         }
 
     def start(self, node, *arguments, **settings):

@@ -13,6 +13,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import aclosing
 from typing import Any
+from urllib.parse import quote
 
 from litefs_py import NodeDown, Token, WaitTimeout
 from litefs_py.adapters import forward
@@ -46,11 +47,10 @@ class LitefsMiddleware:
             await self.app(scope, receive, send)
             return
         mount: Mount = self.litefs.mount
-        write = self.rules.is_write(scope["method"], scope["path"])
-        if write and self.rules.on:
+        if self.rules.concern(scope["method"], scope["path"]):
             primary = await asyncio.to_thread(mount.primary)
             hopped = forwarding.has_hopped(scope["headers"])
-            verdict = self.rules.verdict(write, primary, hopped)
+            verdict = self.rules.verdict(primary, hopped)
             if verdict is Verdict.FORWARD:
                 await self._forward(scope, receive, send, primary)
                 return
@@ -67,18 +67,13 @@ class LitefsMiddleware:
         except NodeDown:
             await _answer(send, failures.unavailable(self.litefs.settings))
             return
-        await self._serve(scope, receive, send, mount, token, write)
+        await self._serve(scope, receive, send, mount, token)
 
     async def _serve(
-        self,
-        scope: Message,
-        receive: Receive,
-        send: Send,
-        mount: Mount,
-        token: Token,
-        write: bool,
+        self, scope: Message, receive: Receive, send: Send, mount: Mount, token: Token
     ) -> None:
         begun = False
+        write = self.rules.is_write(scope["method"], scope["path"])
 
         async def with_cookie(message: Message) -> None:
             nonlocal begun
@@ -195,7 +190,7 @@ def _outward(scope: Message) -> forwarding.Headers:
 
 
 def _target(scope: Message) -> bytes:
-    path = scope.get("raw_path") or scope["path"].encode()
+    path = scope.get("raw_path") or quote(scope["path"]).encode()
     return forwarding.target(path, scope.get("query_string", b""))
 
 

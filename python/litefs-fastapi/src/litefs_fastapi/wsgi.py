@@ -34,10 +34,10 @@ class LitefsWsgiMiddleware:
     def __call__(self, environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
         """One request."""
         mount = self.litefs.mount
-        write = self.rules.is_write(environ["REQUEST_METHOD"], _path(environ))
-        if write and self.rules.on:
+        method, path = environ["REQUEST_METHOD"], _path(environ)
+        if self.rules.concern(method, path):
             primary = mount.primary()
-            verdict = self.rules.verdict(write, primary, _has_hopped(environ))
+            verdict = self.rules.verdict(primary, _has_hopped(environ))
             if verdict is Verdict.FORWARD:
                 return self._forward(environ, start_response, primary, True)
             if verdict is Verdict.REFUSE:
@@ -62,7 +62,7 @@ class LitefsWsgiMiddleware:
                 status, [*headers, *([("Set-Cookie", header)] if header else [])], *rest
             )
 
-        with writes.watching() as names, reading(not write):
+        with writes.watching() as names, reading(not self.rules.is_write(method, path)):
             try:
                 return self.app(environ, with_cookie)
             except Exception as error:

@@ -24,31 +24,28 @@ HERE = Hop("n2", "192.0.2.7", "https")
 
 
 @pytest.mark.parametrize(
-    ("write", "primary", "hopped", "rules", "expected"),
+    ("primary", "hopped", "rules", "expected"),
     [
-        (True, "n1", False, Rules(URL), Verdict.FORWARD),
-        (True, "n1", True, Rules(URL), Verdict.REFUSE),
-        (False, "n1", False, Rules(URL), Verdict.SERVE),
+        ("n1", False, Rules(URL), Verdict.FORWARD),
+        ("n1", True, Rules(URL), Verdict.REFUSE),
         # The primary, or nobody is known to be it: a write says so itself.
-        (True, None, False, Rules(URL), Verdict.SERVE),
-        (True, "n1", False, Rules(), Verdict.SERVE),
-        (True, "n1", False, Rules(refuse=True), Verdict.REFUSE),
-        (True, "n1", False, Rules({"n1": "http://a"}), Verdict.FORWARD),
-        (True, "n1", False, Rules({"n3": "http://a"}), Verdict.REFUSE),
+        (None, False, Rules(URL), Verdict.SERVE),
+        ("n1", False, Rules(refuse=True), Verdict.REFUSE),
+        ("n1", False, Rules({"n1": "http://a"}), Verdict.FORWARD),
+        ("n1", False, Rules({"n3": "http://a"}), Verdict.REFUSE),
         # From the mount, into a URL.
-        (True, "n1@evil/", False, Rules(URL), Verdict.REFUSE),
-        (True, "n1:80", False, Rules(URL), Verdict.REFUSE),
+        ("n1@evil/", False, Rules(URL), Verdict.REFUSE),
+        ("n1:80", False, Rules(URL), Verdict.REFUSE),
     ],
 )
-def test_verdict(write, primary, hopped, rules, expected):
-    assert rules.verdict(write, primary, hopped) is expected
+def test_verdict(primary, hopped, rules, expected):
+    assert rules.verdict(primary, hopped) is expected
 
 
-@given(st.booleans(), st.text(), st.booleans(), st.booleans())
-def test_nothing_goes_on_twice_or_to_nowhere(write, primary, refuse, hopped):
+@given(st.text(), st.booleans(), st.booleans())
+def test_nothing_goes_on_twice_or_to_nowhere(primary, refuse, hopped):
     rules = Rules(URL, refuse)
-    if rules.verdict(write, primary, hopped) is Verdict.FORWARD:
-        assert write
+    if rules.verdict(primary, hopped) is Verdict.FORWARD:
         assert not hopped
         host = rules.url(primary).removeprefix("http://").removesuffix(":8000")
         assert not set(host) & set("/@:?#[] \r\n")
@@ -67,12 +64,16 @@ def test_nothing_goes_on_twice_or_to_nowhere(write, primary, refuse, hopped):
         ("GET", "/loginx", False),
         ("POST", "/here/x", False),
         ("POST", "/here", False),
+        ("GET", "/here/login", False),
     ],
 )
-def test_what_writes(method, path, expected):
-    assert (
-        Rules(write_paths=("/login",), local_paths=("/here/",)).is_write(method, path) is expected
-    )
+def test_what_is_of_concern(method, path, expected):
+    paths = {"write_paths": ("/login", "/here/login"), "local_paths": ("/here/",)}
+    assert Rules(URL, **paths).concern(method, path) is expected
+    assert Rules(refuse=True, **paths).concern(method, path) is expected
+    assert not Rules(**paths).concern(method, path)
+    # What is answered here may write all the same, on the primary.
+    assert Rules(**paths).is_write(method, path) is (expected or path.startswith("/here"))
 
 
 def test_what_may_run_twice():
@@ -209,4 +210,5 @@ def test_settings_of_the_environment():
     assert settings.rules.write_paths == ("/a", "/b")
     assert settings.not_primary_status == 421
     assert AppSettings.from_environment({"LITEFS_FORWARD": URL}).rules.url("n7") == "http://n7:8000"
-    assert not AppSettings(forward=URL, enabled=False).rules.on
+    off = AppSettings(forward=URL, refuse_writes=True, enabled=False)
+    assert not off.rules.concern("POST", "/")

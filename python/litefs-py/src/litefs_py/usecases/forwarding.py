@@ -51,16 +51,14 @@ class Rules:
     write_paths: tuple[str, ...] = ()
     local_paths: tuple[str, ...] = ()
 
-    @property
-    def on(self) -> bool:
-        """Whether the role matters to a request."""
-        return self.to is not None or self.refuse
-
     def is_write(self, method: str, path: str) -> bool:
         """Whether a request may be expected to write."""
-        if _beneath(path, self.local_paths):
-            return False
         return method not in self.safe_methods or _beneath(path, self.write_paths)
+
+    def concern(self, method: str, path: str) -> bool:
+        """Whether a replica does not simply serve such a request."""
+        on = self.to is not None or self.refuse
+        return on and self.is_write(method, path) and not _beneath(path, self.local_paths)
 
     def may_run_twice(self, method: str, path: str) -> bool:
         """Whether one that turned out to write may be sent on after it failed here, where nothing was written."""
@@ -75,9 +73,9 @@ class Rules:
             return self.to.replace("{name}", primary) if _NAME.fullmatch(primary) else None
         return self.to.get(primary)
 
-    def verdict(self, write: bool, primary: str | None, hopped: bool) -> Verdict:
-        """For a node that follows this primary; none if it follows nobody."""
-        if not write or primary is None or not self.on:
+    def verdict(self, primary: str | None, hopped: bool) -> Verdict:
+        """For a request that is of concern, on a node that follows this primary; none if it follows nobody."""
+        if primary is None:
             return Verdict.SERVE
         if self.url(primary) is not None and not hopped:
             return Verdict.FORWARD
