@@ -15,12 +15,19 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.core.signals import got_request_exception
 from django.http import HttpRequest, HttpResponse
-from litefs_py import CommitOutcomeUnknown, NodeDown, NotPrimaryError, Token, WaitTimeout
+from litefs_py import (
+    CommitOutcomeUnknown,
+    LitefsError,
+    NodeDown,
+    NotPrimaryError,
+    Token,
+    WaitTimeout,
+)
 from litefs_py.domain import cookie
 from litefs_py.usecases import writes
 from litefs_py.usecases.forwarding import Verdict
 
-from litefs_django import conf, forwarding
+from litefs_django import conf, errors, forwarding
 from litefs_django.errors import SAFE_TO_REPEAT
 
 log = logging.getLogger("litefs_django")
@@ -59,8 +66,9 @@ class LitefsMiddleware:
             log.warning("%s: served all the same: %s", request.path, error)
         except NodeDown:
             return forwarding.unavailable()
-        with writes.watching() as names:
+        with writes.watching() as names, errors.watching() as raised:
             response = self.get_response(request)
+        _look_behind(request, response, raised)
         again = forwarding.primary_after(request, _error_of(request))
         if again is not None:
             return forwarding.send(request, again, body=False)
@@ -81,8 +89,9 @@ class LitefsMiddleware:
             log.warning("%s: served all the same: %s", request.path, error)
         except NodeDown:
             return forwarding.unavailable()
-        with writes.watching() as names:
+        with writes.watching() as names, errors.watching() as raised:
             response = await self.get_response(request)
+        _look_behind(request, response, raised)
         again = forwarding.primary_after(request, _error_of(request))
         if again is not None:
             return await forwarding.send_async(request, again, body=False)
@@ -104,6 +113,12 @@ def _of_error(error: BaseException) -> HttpResponse:
 
 def _error_of(request: HttpRequest) -> BaseException | None:
     return getattr(request, "_litefs_error", None)
+
+
+def _look_behind(request: HttpRequest, response: HttpResponse, raised: list[LitefsError]) -> None:
+    """A session that cannot be saved becomes a 400, as if somebody had logged out meanwhile (UpdateError)."""
+    if response.status_code == 400 and raised and isinstance(raised[-1], SAFE_TO_REPEAT):
+        request._litefs_error = raised[-1]
 
 
 def _wait(token: Token | None) -> None:
@@ -131,7 +146,7 @@ def _answer(
     request: HttpRequest, response: HttpResponse, token: Token | None, names: set[str]
 ) -> HttpResponse:
     error = _error_of(request)
-    if error is not None and response.status_code == 500:
+    if error is not None and response.status_code in (400, 500):
         return _of_error(error)
     settings = conf.litefs()
     if not names or not settings.read_your_writes or not settings.enabled:

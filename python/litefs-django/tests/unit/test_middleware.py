@@ -193,6 +193,20 @@ def test_errors_of_other_middleware(monkeypatch):
     assert Client(raise_request_exception=False).get("/session").status_code == 503
 
 
+def test_a_session_that_cannot_be_saved(monkeypatch):
+    """Django takes any error of the database for a session that was deleted meanwhile: 400."""
+    import litefs_django.errors as errors
+    from django.contrib.sessions.backends.base import UpdateError
+    from django.contrib.sessions.backends.db import SessionStore
+
+    def down(self, must_create=False):
+        errors.raised(errors.QuorumLost("nobody leads"))
+        raise UpdateError
+
+    monkeypatch.setattr(SessionStore, "save", down)
+    assert Client(raise_request_exception=False).get("/session").status_code == 503
+
+
 def test_requests_without_a_node():
     client = Client()
     assert client.get("/add/x").content == b"added"

@@ -94,6 +94,7 @@ class _Hooks:
 
     def before_connect(self, dialect: Any, record: Any, arguments: Any, options: Any) -> None:
         device = self.mount.require()
+        self.mount.require_database(self.name)
         record.info["litefs"] = (device, os.getpid())
 
     def connect(self, connection: Any, record: Any) -> None:

@@ -103,8 +103,10 @@ def test_a_rollback_journal(cluster, litefs_database, query_only):
 
 
 def test_a_database_that_is_not_there(cluster, litefs_database):
+    replica = cluster.followers()[0]
     with pytest.raises(NotPrimaryError):
-        cluster.followers()[0].connect(litefs_database)
+        replica.connect(litefs_database)
+    assert litefs_database not in [path.name for path in replica.mount.path.iterdir()]
 
 
 def test_a_connection_follows_the_primary(cluster, table):

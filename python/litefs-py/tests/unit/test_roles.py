@@ -122,6 +122,13 @@ def test_a_rollback_journal_stays_one_on_a_replica(mount):
     connection.close()
 
 
+def test_a_database_that_is_not_there(mount):
+    mount.follow("n2")
+    with pytest.raises(NotPrimaryError, match=r"new\.db is not there"):
+        connect("new.db", mount=mount)
+    assert not mount.file("new.db").exists()
+
+
 def test_reading_does_not_look_at_the_role(connection, mount, monkeypatch):
     looked = []
     monkeypatch.setattr(mount, "is_replica", lambda: looked.append(1) or False)

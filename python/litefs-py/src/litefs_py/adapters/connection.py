@@ -254,6 +254,7 @@ class Connection:
     def _open(self) -> sqlite3.Connection:
         busy_timeout, synchronous, check_same_thread = self._options
         device = self.mount.require()
+        self.mount.require_database(self.name)
         began = time.time()
         raw = None
         self._follows = self._query_only and self.mount.has_one_writer()

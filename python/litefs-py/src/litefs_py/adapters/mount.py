@@ -15,7 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from litefs_py.adapters.http.client import DEFAULT_ENDPOINT, Client
-from litefs_py.domain.errors import ApiError, LitefsError, NodeDown, WaitTimeout
+from litefs_py.domain.errors import (
+    ApiError,
+    LitefsError,
+    NodeDown,
+    NotPrimaryError,
+    WaitTimeout,
+)
 from litefs_py.domain.position import Position, Token
 from litefs_py.domain.status import Status
 from litefs_py.usecases.diagnosis import Failure, diagnose, needs_status
@@ -102,6 +108,13 @@ class Mount:
             return (self.path / ".primary").read_text().strip() or None
         except (OSError, ValueError):
             return None
+
+    def require_database(self, name: str) -> None:
+        """LiteFS lets a replica make an empty database, which stays there alone, and in the way."""
+        if self.is_replica() and not os.path.exists(self.file(name)):
+            primary = self.primary()
+            message = f"{name} is not there: only the primary, {primary}, makes databases"
+            raise NotPrimaryError(message, primary)
 
     def is_primary(self) -> bool:
         """Whether LiteFS is primary here. That it follows nobody is not enough: it may be cut off."""
@@ -209,11 +222,7 @@ class Mount:
             return None
         failure = Failure(error, database, committing, began)
         if self.has_one_writer():
-            missing = not os.path.exists(self.file(database))
-            primary = self.primary()
-            failure = replace(
-                failure, one_writer=True, replica=replica, primary=primary, missing=missing
-            )
+            failure = replace(failure, one_writer=True, replica=replica, primary=self.primary())
         if not needs_status(error, failure.one_writer):
             return diagnose(failure, None, False)
         return diagnose(failure, self.status(), self.stale(device))

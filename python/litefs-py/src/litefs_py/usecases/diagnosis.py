@@ -32,7 +32,7 @@ class Failure:
     """A statement that failed. `began`: when the statement did, by the wall clock.
 
     `one_writer`: only the primary may write there. `replica`: this node was none when the transaction began.
-    `primary`: who the mount says it is. `missing`: there is no such file.
+    `primary`: who the mount says it is.
     """
 
     error: sqlite3.Error
@@ -42,7 +42,6 @@ class Failure:
     one_writer: bool = False
     replica: bool = False
     primary: str | None = None
-    missing: bool = False
 
 
 def needs_status(error: BaseException, one_writer: bool = False) -> bool:
@@ -112,7 +111,7 @@ def _was_refused(failure: Failure) -> bool:
         # Of what a primary began only a write that was refused is certain: without the frame of its commit, or
         # with the rollback journal still there, a transaction did not happen.
         return (failure.committing and failure.replica) or could_not_write(failure.error)
-    return code is Code.READONLY or (code is Code.CANTOPEN and failure.missing)
+    return code is Code.READONLY
 
 
 def _not_primary(failure: Failure, status: Status | None) -> LitefsError | None:

@@ -28,7 +28,7 @@ from litefs_django import conf
 from litefs_django.db.backends.litefs.connection import Connection, Cursor
 from litefs_django.db.backends.litefs.creation import DatabaseCreation
 from litefs_django.db.transaction import mode_of_this_context
-from litefs_django.errors import of_django
+from litefs_django.errors import of_django, raised
 
 # Connections of a parent process: to close one in a child could remove files that the parent uses.
 _inherited: list[sqlite3.Connection] = []
@@ -86,6 +86,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """As Django's, if there is something mounted."""
         name = self.litefs_name
         device = 0 if name is None else conf.mount().require()
+        if name is not None:
+            conf.mount().require_database(name)
         if name is None and not conf.litefs().enabled:
             conf.litefs().folder.mkdir(parents=True, exist_ok=True)
         began = time.time()
@@ -189,11 +191,11 @@ class ErrorWrapper(DatabaseErrorWrapper):
 
     def _better(self, error: BaseException) -> LitefsError | None:
         if isinstance(error, LitefsError):
-            return of_django(error)
+            return raised(of_django(error))
         raw = self.wrapper.connection
         if not isinstance(error, sqlite3.OperationalError) or raw is None or not raw.device:
             return None
         found = conf.mount().explain(
             error, raw.name, raw.device, raw.began, raw.committing, raw.replica
         )
-        return of_django(found) if found is not None else None
+        return raised(of_django(found)) if found is not None else None
