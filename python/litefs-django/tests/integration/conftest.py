@@ -40,7 +40,7 @@ class Site:
             "PROJECT_LITEFS": json.dumps(given),
             "DJANGO_SETTINGS_MODULE": "settings",
             "PYTHONPATH": os.pathsep.join(
-                [str(PROJECT), *os.environ.get("PYTHONPATH", "").split()]
+                filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])
             ),
         }
 
