@@ -40,6 +40,8 @@ def kind(annotation: Any) -> str:
         return " or ".join(f"`{word}`" for word in arguments)
     if typing.get_origin(annotation) is list:
         return f"list of {kind(arguments[0])}"
+    if typing.get_origin(annotation) is dict:
+        return f"{kind(arguments[1])} by name"
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return " or ".join(kind(a) for a in arguments if a is not type(None))
     if typing.get_origin(annotation) is typing.Annotated:
@@ -49,7 +51,9 @@ def kind(annotation: Any) -> str:
 
 def row(name: str, field: FieldInfo) -> str:
     """Of one setting."""
-    default = "none" if field.default is None else f"`{field.default}`"
+    default = "none" if field.default in (None, []) else f"`{field.default}`"
+    if isinstance(field.default, list) and field.default:
+        default = ", ".join(f"`{word}`" for word in field.default)
     words = {"cookie_max_age": "seconds", "retry_after": "seconds"}
     what = words.get(name) or kind(field.annotation)
     most = next((limit.le for limit in field.metadata if hasattr(limit, "le")), None)

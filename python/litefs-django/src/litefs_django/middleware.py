@@ -1,4 +1,5 @@
-"""Read-your-writes, and 503 in place of an error page while a node cannot serve.
+"""Read-your-writes, 503 in place of an error page while a node cannot serve, and where only the primary writes
+(`engine: litefs`) requests that write go on to the primary's application.
 
 To be the first of MIDDLEWARE: it has to see the sessions that others save when the view is over.
 """
@@ -11,14 +12,22 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.core.signals import got_request_exception
 from django.http import HttpRequest, HttpResponse
-from litefs_py import CommitOutcomeUnknown, NodeDown, Token, WaitTimeout
+from litefs_py import (
+    CommitOutcomeUnknown,
+    LitefsError,
+    NodeDown,
+    NotPrimaryError,
+    Token,
+    WaitTimeout,
+)
 from litefs_py.domain import cookie
 from litefs_py.usecases import writes
+from litefs_py.usecases.forwarding import Verdict
 
-from litefs_django import conf
+from litefs_django import conf, errors, forwarding
 from litefs_django.errors import SAFE_TO_REPEAT
 
 log = logging.getLogger("litefs_django")
@@ -43,43 +52,84 @@ class LitefsMiddleware:
         return self._sync(request)
 
     def _sync(self, request: HttpRequest) -> HttpResponse:
+        if forwarding.is_of_concern(request):
+            primary = conf.mount().primary()
+            verdict = forwarding.verdict(request, primary)
+            if verdict is Verdict.FORWARD:
+                return forwarding.send(request, primary)
+            if verdict is Verdict.REFUSE:
+                return forwarding.not_here(primary)
         token = _token(request)
         try:
-            if token:
-                conf.mount().wait(token, conf.litefs().wait_timeout)
+            _wait(token)
         except WaitTimeout as error:
             log.warning("%s: served all the same: %s", request.path, error)
         except NodeDown:
-            return unavailable()
-        with writes.watching() as names:
+            return forwarding.unavailable()
+        with writes.watching() as names, errors.watching() as raised:
             response = self.get_response(request)
+        _look_behind(request, response, raised)
+        again = forwarding.primary_after(request, _error_of(request))
+        if again is not None:
+            return forwarding.send(request, again, body=False)
         return _answer(request, response, token, names)
 
     async def _async(self, request: HttpRequest) -> HttpResponse:
+        if forwarding.is_of_concern(request):
+            primary = await sync_to_async(conf.mount().primary, thread_sensitive=False)()
+            verdict = forwarding.verdict(request, primary)
+            if verdict is Verdict.FORWARD:
+                return await forwarding.send_async(request, primary)
+            if verdict is Verdict.REFUSE:
+                return forwarding.not_here(primary)
         token = _token(request)
         try:
-            if token:
-                await conf.mount().wait_async(token, conf.litefs().wait_timeout)
+            await _wait_async(token)
         except WaitTimeout as error:
             log.warning("%s: served all the same: %s", request.path, error)
         except NodeDown:
-            return unavailable()
-        with writes.watching() as names:
+            return forwarding.unavailable()
+        with writes.watching() as names, errors.watching() as raised:
             response = await self.get_response(request)
+        _look_behind(request, response, raised)
+        again = forwarding.primary_after(request, _error_of(request))
+        if again is not None:
+            return await forwarding.send_async(request, again, body=False)
         return _answer(request, response, token, names)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Of a view: no error page, and no traceback in the log, where the next node will do."""
-        return unavailable() if _may_be_repeated(request, error) else None
+        if not _may_be_repeated(request, error):
+            return None
+        request._litefs_error = error
+        return _of_error(error)
 
 
-def unavailable() -> HttpResponse:
-    """503: nothing was committed, another node may be asked the same."""
-    response = HttpResponse("The database is not available at this moment.\n", status=503)
-    response["Content-Type"] = "text/plain"
-    response["Retry-After"] = str(conf.litefs().retry_after)
-    response["Cache-Control"] = "no-store"
-    return response
+def _of_error(error: BaseException) -> HttpResponse:
+    if isinstance(error, NotPrimaryError):
+        return forwarding.not_here(error.primary)
+    return forwarding.unavailable()
+
+
+def _error_of(request: HttpRequest) -> BaseException | None:
+    return getattr(request, "_litefs_error", None)
+
+
+def _look_behind(request: HttpRequest, response: HttpResponse, raised: list[LitefsError]) -> None:
+    """A session that cannot be saved becomes a 400, as if somebody had logged out meanwhile (UpdateError)."""
+    if response.status_code == 400 and raised and isinstance(raised[-1], SAFE_TO_REPEAT):
+        request._litefs_error = raised[-1]
+
+
+def _wait(token: Token | None) -> None:
+    # On the primary a position that is not there was lost with the primary before, and never comes.
+    if token and not conf.mount().is_primary():
+        conf.mount().wait(token, conf.litefs().wait_timeout)
+
+
+async def _wait_async(token: Token | None) -> None:
+    if token and not await sync_to_async(conf.mount().is_primary, thread_sensitive=False)():
+        await conf.mount().wait_async(token, conf.litefs().wait_timeout)
 
 
 def _token(request: HttpRequest) -> Token | None:
@@ -95,9 +145,9 @@ def _token(request: HttpRequest) -> Token | None:
 def _answer(
     request: HttpRequest, response: HttpResponse, token: Token | None, names: set[str]
 ) -> HttpResponse:
-    error = getattr(request, "_litefs_error", None)
-    if error is not None and response.status_code == 500:
-        return unavailable()
+    error = _error_of(request)
+    if error is not None and response.status_code in (400, 500):
+        return _of_error(error)
     settings = conf.litefs()
     if not names or not settings.read_your_writes or not settings.enabled:
         return response

@@ -17,6 +17,12 @@ from litefs_py.cluster import wait_for
 PROJECT = Path(__file__).parents[1] / "project"
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 class Site:
     """The project, with a database of its own on the cluster."""
 
@@ -33,7 +39,9 @@ class Site:
             "PROJECT_DATABASE": self.database,
             "PROJECT_LITEFS": json.dumps(given),
             "DJANGO_SETTINGS_MODULE": "settings",
-            "PYTHONPATH": str(PROJECT),
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])
+            ),
         }
 
     def start(self, node, *arguments, **settings):
@@ -54,11 +62,9 @@ class Site:
         return out if check else (process.returncode, out + err)
 
     @contextmanager
-    def served(self, node, *command, **settings):
+    def served(self, node, *command, port=None, **settings):
         """A server at this node: its URL."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = port or free_port()
         command = command or (
             "gunicorn",
             "--workers",
@@ -117,6 +123,16 @@ def tables(tmp_path_factory):
 @pytest.fixture
 def migrated(site, tables):
     """With its tables."""
+    return with_tables(site, tables)
+
+
+@pytest.fixture
+def one_writer(litefs_primary_cluster, litefs_database, tmp_path, tables):
+    """The same where only the primary writes."""
+    return with_tables(Site(litefs_primary_cluster, litefs_database, tmp_path), tables)
+
+
+def with_tables(site, tables):
     import_file(site.cluster.leader().client, tables, site.database)
     for node in site.cluster.nodes:
         node.client.barrier(10)

@@ -16,6 +16,8 @@ NAME = "litefs_position"
 class PlayedMount:
     """Stands in for a mount: what was waited for, and where it is."""
 
+    leads = False
+
     def __init__(self, positions=(), error=None):
         self.positions, self.error, self.waited = dict(positions), error, []
 
@@ -26,6 +28,9 @@ class PlayedMount:
 
     async def wait_async(self, token, timeout):
         self.wait(token, timeout)
+
+    def is_primary(self):
+        return self.leads
 
     def token(self, *names):
         return Token({name: self.positions[name] for name in names})
@@ -89,6 +94,17 @@ def test_a_position_that_does_not_come_is_served_all_the_same(play, awaited, cap
     value = cookie.sign(Token({"app.db": 9}), conf.keys()[0], time.time())
     assert respond(awaited=awaited)(value).status_code == 200
     assert "served all the same" in caplog.text
+
+
+@both
+def test_a_primary_waits_for_nothing(play, awaited):
+    """What is not there was lost with the primary before."""
+    mount = PlayedMount()
+    mount.leads = True
+    conf = play(mount)
+    value = cookie.sign(Token({"app.db": 9}), conf.keys()[0], time.time())
+    assert respond(awaited=awaited)(value).status_code == 200
+    assert mount.waited == []
 
 
 @both
@@ -172,6 +188,20 @@ def test_errors_of_other_middleware(monkeypatch):
 
     def down(self, must_create=False):
         raise errors.NodeDown("gone")
+
+    monkeypatch.setattr(SessionStore, "save", down)
+    assert Client(raise_request_exception=False).get("/session").status_code == 503
+
+
+def test_a_session_that_cannot_be_saved(monkeypatch):
+    """Django takes any error of the database for a session that was deleted meanwhile: 400."""
+    import litefs_django.errors as errors
+    from django.contrib.sessions.backends.base import UpdateError
+    from django.contrib.sessions.backends.db import SessionStore
+
+    def down(self, must_create=False):
+        errors.raised(errors.QuorumLost("nobody leads"))
+        raise UpdateError
 
     monkeypatch.setattr(SessionStore, "save", down)
     assert Client(raise_request_exception=False).get("/session").status_code == 503

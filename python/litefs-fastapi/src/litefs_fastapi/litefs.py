@@ -66,6 +66,7 @@ class Litefs:
         return {
             "busy_timeout": settings.busy_timeout,
             "synchronous": settings.synchronous,
+            "query_only": settings.query_only,
             **options,
         }
 

@@ -6,6 +6,9 @@ first. IMMEDIATE it is, but for requests by GET, HEAD and OPTIONS under our midd
 
     with engine.connect().execution_options(litefs_begin="DEFERRED") as connection: …
 
+Where only the primary writes (`engine: litefs`), transactions on a replica begin DEFERRED and read-only: a write fails
+at the statement with `NotPrimaryError`.
+
 Exceptions of litefs_py are raised as they are, in place of `sqlalchemy.exc.OperationalError`.
 """
 
@@ -39,12 +42,13 @@ def create_engine(
     *,
     busy_timeout: float = 5.0,
     synchronous: str = "NORMAL",
+    query_only: bool = True,
     **options: Any,
 ) -> Engine:
     """An engine for a database on the mount."""
     arguments = {"timeout": busy_timeout, **options.pop("connect_args", {})}
     engine = plain_engine(f"sqlite:///{mount.file(name)}", connect_args=arguments, **options)
-    return instrument(engine, mount, name, synchronous)
+    return instrument(engine, mount, name, synchronous, query_only)
 
 
 def create_async_engine(
@@ -53,19 +57,22 @@ def create_async_engine(
     *,
     busy_timeout: float = 5.0,
     synchronous: str = "NORMAL",
+    query_only: bool = True,
     **options: Any,
 ) -> AsyncEngine:
     """The same by aiosqlite, which has to be installed."""
     arguments = {"timeout": busy_timeout, **options.pop("connect_args", {})}
     url = f"sqlite+aiosqlite:///{mount.file(name)}"
     engine = plain_async_engine(url, connect_args=arguments, **options)
-    instrument(engine.sync_engine, mount, name, synchronous)
+    instrument(engine.sync_engine, mount, name, synchronous, query_only)
     return engine
 
 
-def instrument(engine: Engine, mount: Mount, name: str, synchronous: str = "NORMAL") -> Engine:
+def instrument(
+    engine: Engine, mount: Mount, name: str, synchronous: str = "NORMAL", query_only: bool = True
+) -> Engine:
     """Adds to an engine of your own what those above have. Of an async one: `engine.sync_engine`."""
-    hooks = _Hooks(mount, name, synchronous)
+    hooks = _Hooks(mount, name, synchronous, query_only)
     event.listen(engine, "do_connect", hooks.before_connect)
     event.listen(engine, "connect", hooks.connect)
     event.listen(engine, "checkout", hooks.checkout)
@@ -80,18 +87,22 @@ def instrument(engine: Engine, mount: Mount, name: str, synchronous: str = "NORM
 class _Hooks:
     """Of one engine."""
 
-    def __init__(self, mount: Mount, name: str, synchronous: str) -> None:
+    def __init__(self, mount: Mount, name: str, synchronous: str, query_only: bool) -> None:
         self.mount, self.name, self.synchronous = mount, name, synchronous
+        self.query_only = query_only
         self.device = 0
 
     def before_connect(self, dialect: Any, record: Any, arguments: Any, options: Any) -> None:
         device = self.mount.require()
+        self.mount.require_database(self.name)
         record.info["litefs"] = (device, os.getpid())
 
     def connect(self, connection: Any, record: Any) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        into_wal(cursor.execute)
+        # To turn a database to WAL is a write.
+        if not self.mount.is_replica():
+            into_wal(cursor.execute)
         cursor.execute(f"PRAGMA synchronous = {self.synchronous}")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
@@ -113,6 +124,10 @@ class _Hooks:
             raise exc.DisconnectionError("a connection of the parent process")
         if self.mount.enabled and device and self.mount.stale(device):
             raise exc.InvalidatePoolError("the daemon was restarted")
+        if record.info.get("litefs_replica") and not self.mount.is_replica():
+            # A file that was opened on a replica may be open for reading alone.
+            record.info["litefs_replica"] = False
+            raise exc.DisconnectionError("opened while this node was a replica")
 
     def begin(self, connection: Any) -> None:
         connection.info["litefs_began"] = time.time()
@@ -120,7 +135,21 @@ class _Hooks:
         mode = asked or ("DEFERRED" if only_reads() else "IMMEDIATE")
         if mode not in ("DEFERRED", "IMMEDIATE", "EXCLUSIVE"):
             raise ValueError(f"litefs_begin: there is no {mode!r}")
+        if self._follow_role(connection) and not asked:
+            # The write lock of a replica is good for nothing, and stops replication while it is held.
+            mode = "DEFERRED"
         connection.exec_driver_sql(f"BEGIN {mode}")
+
+    def _follow_role(self, connection: Any) -> bool:
+        """On a replica a write is to fail at the statement, and not at COMMIT."""
+        if not self.query_only or not self.mount.has_one_writer():
+            return False
+        info = connection.info
+        replica, before = self.mount.is_replica(), info.get("litefs_replica", False)
+        if replica != before:
+            connection.exec_driver_sql(f"PRAGMA query_only = {'ON' if replica else 'OFF'}")
+            info["litefs_replica"] = replica
+        return replica
 
     def before_execute(
         self,
@@ -161,7 +190,8 @@ class _Hooks:
         device = info.get("litefs", (self.device, 0))[0]
         began = info.get("litefs_began", time.time())
         committing = bool(info.get("litefs_committing")) and context.statement is None
-        better = self.mount.explain(error, self.name, device, began, committing)
+        replica = bool(info.get("litefs_replica"))
+        better = self.mount.explain(error, self.name, device, began, committing, replica)
         if better is not None:
             context.is_disconnect = isinstance(better, NodeDown)
             raise better from error

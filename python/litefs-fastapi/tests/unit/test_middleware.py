@@ -19,7 +19,7 @@ NAME, SECRET = "litefs_position", "a secret of all nodes"
 
 class PlayedMount:
     def __init__(self):
-        self.waited, self.error = [], None
+        self.waited, self.error, self.leads = [], None, False
 
     def wait(self, token, timeout):
         if token:
@@ -29,6 +29,9 @@ class PlayedMount:
 
     async def wait_async(self, token, timeout):
         self.wait(token, timeout)
+
+    def is_primary(self):
+        return self.leads
 
     def token(self, *names):
         return Token(dict.fromkeys(names, 7))
@@ -138,6 +141,14 @@ def test_a_failure_that_committed_nothing(make, litefs):
 )
 def test_cookies_that_are_not_ours_are_ignored(make, litefs, value):
     assert make(litefs)("GET", "/read", value).status_code == 200
+    assert litefs.mount.waited == []
+
+
+@both
+def test_a_primary_waits_for_nothing(make, litefs):
+    """What is not there was lost with the primary before."""
+    litefs.mount.leads = True
+    assert make(litefs)("GET", "/read", signed()).status_code == 200
     assert litefs.mount.waited == []
 
 

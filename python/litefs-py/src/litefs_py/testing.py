@@ -8,7 +8,8 @@
 
 `litefs_cluster` (`litefs_py.cluster.Cluster`) has three nodes, which all tests of a session share; each test gets
 it whole again, and makes databases of its own (`litefs_database` is a name for one). `litefs_node` is the leader of
-a cluster of one. Without FUSE, or without the program, such tests are skipped, with the reason.
+a cluster of one. `litefs_primary_cluster` has three nodes with LiteFS as the engine, where only the primary writes. Without
+FUSE, or without a program, such tests are skipped, with the reason.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -26,27 +27,32 @@ if TYPE_CHECKING:
     from litefs_py.adapters.cluster import Cluster, ClusterNode
 
 
-def why_not() -> str | None:
+Engine = Literal["embedded", "litefs"]
+
+
+def why_not(engine: Engine = "embedded") -> str | None:
     """Why there can be no cluster here; none if there can."""
-    from litefs_py.adapters.binary import find_program
+    from litefs_py.adapters.binary import find_litefs, find_program
     from litefs_py.domain.errors import BinaryNotFound
 
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         return "no /dev/fuse that this user may open"
     try:
         find_program()
+        if engine == "litefs":
+            find_litefs()
     except BinaryNotFound as error:
         return str(error)
     return None
 
 
-def _start(folder: Path, nodes: int) -> Iterator[Cluster]:
+def _start(folder: Path, nodes: int, engine: Engine = "embedded") -> Iterator[Cluster]:
     from litefs_py.adapters.cluster import Cluster
 
-    reason = why_not()
+    reason = why_not(engine)
     if reason:
         pytest.skip(reason)
-    cluster = Cluster(folder, nodes)
+    cluster = Cluster(folder, nodes, engine=engine)
     try:
         yield cluster.start()
     finally:
@@ -65,6 +71,20 @@ def litefs_cluster(litefs_shared_cluster: Cluster) -> Iterator[Cluster]:
     litefs_shared_cluster.heal()
     yield litefs_shared_cluster
     litefs_shared_cluster.heal()
+
+
+@pytest.fixture(scope="session")
+def litefs_shared_primary_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The cluster behind `litefs_primary_cluster`."""
+    yield from _start(tmp_path_factory.mktemp("litefs") / "primary", 3, "litefs")
+
+
+@pytest.fixture
+def litefs_primary_cluster(litefs_shared_primary_cluster: Cluster) -> Iterator[Cluster]:
+    """Three nodes with LiteFS as the engine: only `leader()` writes."""
+    litefs_shared_primary_cluster.heal()
+    yield litefs_shared_primary_cluster
+    litefs_shared_primary_cluster.heal()
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ def test_three(litefs_cluster, litefs_database):
     with leader.connect(litefs_database) as connection:
         connection.execute("CREATE TABLE t(a)")
     connection.close()
+    # sqlite3 looks for the table before it begins the transaction that shows what the others have.
+    litefs_cluster.settle(litefs_database)
     litefs_cluster.kill(leader)
     with follower.connect(litefs_database) as connection:
         connection.execute("INSERT INTO t VALUES (1)")

@@ -3,7 +3,13 @@
 import sqlite3
 
 import pytest
-from litefs_py import CommitOutcomeUnknown, NodeDown, QuorumLost, run_in_transaction
+from litefs_py import (
+    CommitOutcomeUnknown,
+    NodeDown,
+    NotPrimaryError,
+    QuorumLost,
+    run_in_transaction,
+)
 
 
 class Connection:
@@ -43,7 +49,9 @@ def run(connection, **options):
 BUSY = sqlite3.OperationalError("database is locked")
 
 
-@pytest.mark.parametrize("error", [BUSY, QuorumLost("x"), NodeDown("x")])
+@pytest.mark.parametrize(
+    "error", [BUSY, QuorumLost("x"), NodeDown("x"), NotPrimaryError("x", "n1", passed=True)]
+)
 def test_what_committed_nothing_is_tried_again(error):
     connection = Connection(error, error)
     assert run(connection) == 7
@@ -63,6 +71,10 @@ def test_other_errors_are_raised():
         run(Connection(sqlite3.IntegrityError("x")))
     with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
         run(Connection(sqlite3.OperationalError("disk I/O error")))
+    connection = Connection(NotPrimaryError("x", "n2"))
+    with pytest.raises(NotPrimaryError):
+        run(connection)
+    assert connection.said == ["begin", "commit", "rollback"]
 
 
 def test_not_for_ever():

@@ -14,6 +14,8 @@ from litefs_py.domain.errors import BinaryNotFound
 NAME = "litefs-py"
 # Names a program to use instead.
 VARIABLE = "LITEFS_PY"
+# Names LiteFS, for tests of that engine.
+LITEFS_VARIABLE = "LITEFS_PY_TEST_LITEFS"
 
 
 def find_program() -> Path:
@@ -36,6 +38,19 @@ def find_program() -> Path:
         f"nor on PATH. Wheels carry it for Linux on x86_64 and aarch64; elsewhere build it with cargo, "
         f"and name it by {VARIABLE}. Clients, settings and plain SQLite work without."
     )
+
+
+def find_litefs() -> Path:
+    """LiteFS itself, which is not delivered with this: the one that is named, or on PATH."""
+    named = os.environ.get(LITEFS_VARIABLE)
+    if named:
+        if not _is_program(Path(named)):
+            raise BinaryNotFound(f"{LITEFS_VARIABLE} names {named}, which is no program")
+        return Path(named)
+    found = shutil.which("litefs")
+    if found is None:
+        raise BinaryNotFound(f"there is no LiteFS: set {LITEFS_VARIABLE}, or put litefs on PATH")
+    return Path(found)
 
 
 def _folders() -> list[Path]:

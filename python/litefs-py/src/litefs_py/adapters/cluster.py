@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from litefs_py.adapters.binary import find_program
+from litefs_py.adapters.binary import find_litefs, find_program
 from litefs_py.adapters.connection import Connection, connect
 from litefs_py.adapters.http.client import Client
 from litefs_py.adapters.mount import Mount
@@ -82,11 +82,15 @@ class Cluster:
         nodes: int = 3,
         *,
         program: str | Path | None = None,
+        engine: Literal["embedded", "litefs"] = "embedded",
         settings: Mapping[str, Any] | None = None,
         timeout: float = 60.0,
     ) -> None:
-        """`settings`: changes to each node's configuration, as `{"write": {"commit_timeout": "1s"}}`."""
-        self.folder = Path(folder).resolve()
+        """`settings`: changes to each node's configuration, as `{"write": {"commit_timeout": "1s"}}`.
+
+        `engine="litefs"`: with a LiteFS that `LITEFS_PY_TEST_LITEFS` names, or that is on PATH.
+        """
+        self.folder, self.engine = Path(folder).resolve(), engine
         self.count, self.settings, self.timeout = nodes, settings, timeout
         self._program = program
         self._dev: subprocess.Popen[bytes] | None = None
@@ -216,8 +220,21 @@ class Cluster:
     def _spawn(self) -> None:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         command = [self.program, "dev", "--dir", self.folder, "--nodes", str(self.count)]
+        path = None
+        if self.engine == "litefs":
+            command += ["--engine", "litefs"]
+            path = self._folder_with_litefs()
         with self._log.open("ab") as output:
-            self._dev = spawn([str(part) for part in command], output)
+            self._dev = spawn([str(part) for part in command], output, path)
+
+    def _folder_with_litefs(self) -> Path:
+        """The nodes look for `litefs` on PATH; ours may have another name."""
+        path = self.folder.with_name(f"{self.folder.name}.bin")
+        path.mkdir(exist_ok=True)
+        link = path / "litefs"
+        link.unlink(missing_ok=True)
+        link.symlink_to(find_litefs().absolute())
+        return path
 
     def _end_dev(self) -> int:
         dev, self._dev = self._dev, None

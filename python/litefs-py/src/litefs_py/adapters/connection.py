@@ -3,6 +3,8 @@
 - WAL; a busy timeout above the time of a failover; foreign keys; BEGIN IMMEDIATE before the first write, so that
   a transaction never finds out in its middle that another one was first.
 - Opened anew when the daemon was restarted, or the process forked, as soon as no transaction is under way.
+- Where only the primary writes (`engine: litefs`), a write on a replica fails at the statement: `PRAGMA query_only`
+  follows the node's role.
 - Errors that say what happened: `NodeDown`, `QuorumLost`, `CommitOutcomeUnknown`, `NotPrimaryError`.
 """
 
@@ -21,7 +23,14 @@ from litefs_py.adapters.http.client import DEFAULT_ENDPOINT
 from litefs_py.adapters.mount import Mount
 from litefs_py.domain.errors import LitefsError
 from litefs_py.domain.position import Token
-from litefs_py.domain.sqlite_codes import Code, changes_rows, code_of, first_word, is_read
+from litefs_py.domain.sqlite_codes import (
+    Code,
+    changes_rows,
+    code_of,
+    first_word,
+    is_read,
+    may_write,
+)
 from litefs_py.usecases import writes
 from litefs_py.usecases.transactions import run_in_transaction
 
@@ -80,15 +89,17 @@ def connect(
     busy_timeout: float = BUSY_TIMEOUT,
     synchronous: str = "NORMAL",
     check_same_thread: bool = True,
+    query_only: bool = True,
 ) -> Connection:
     """Opens a database: its whole path on the mount, or its name with `mount`.
 
-    `enabled=False`: plain SQLite in a plain folder, with the same settings.
+    `enabled=False`: plain SQLite in a plain folder, with the same settings. `query_only=False`: the node's role is
+    not looked at when a transaction begins; with LiteFS a write on a replica then fails as late as at COMMIT.
     """
     path = Path(database)
     if mount is None:
         mount = Mount(path.parent, api, enabled=enabled)
-    return Connection(mount, path.name, busy_timeout, synchronous, check_same_thread)
+    return Connection(mount, path.name, busy_timeout, synchronous, check_same_thread, query_only)
 
 
 class Connection:
@@ -101,8 +112,12 @@ class Connection:
         busy_timeout: float,
         synchronous: str,
         check_same_thread: bool,
+        query_only: bool = True,
     ) -> None:
         self.mount, self.name = mount, name
+        self._query_only = query_only
+        # Whether the role matters, and whether the node was a replica when the last transaction began.
+        self._follows = self._replica = False
         self._options = (busy_timeout, synchronous, check_same_thread)
         self._row_factory: Any = None
         self._raw: sqlite3.Connection | None = None
@@ -202,8 +217,8 @@ class Connection:
 
     # Within
 
-    def _ready(self) -> sqlite3.Connection:
-        """The connection, opened anew where it has to be."""
+    def _ready(self, statement: str = "BEGIN") -> sqlite3.Connection:
+        """The connection, opened anew where it has to be for this statement."""
         if self._closed:
             raise sqlite3.ProgrammingError("Cannot operate on a closed database.")
         if self._raw is not None and self._process != os.getpid():
@@ -212,12 +227,24 @@ class Connection:
         idle = self._raw is not None and not self._raw.in_transaction
         if idle and self.mount.enabled and self.mount.stale(self._device):
             self._drop()
+        if idle and self._raw is not None and self._follows and may_write(statement):
+            self._follow_role(self._raw)
         if self._raw is None:
             before = self._device
             self._raw = self._open()
             if before and before != self._device:
                 self._catch_up()
         return self._raw
+
+    def _follow_role(self, raw: sqlite3.Connection) -> None:
+        """On a replica a write is to fail at the statement, and not at COMMIT."""
+        replica = self.mount.is_replica()
+        if replica and not self._replica:
+            raw.execute("PRAGMA query_only = ON")
+            self._replica = True
+        elif not replica and self._replica:
+            # Opened anew: a file that was opened on a replica may be open for reading alone.
+            self._drop()
 
     def _catch_up(self) -> None:
         """A daemon that has just started may show less than it did before. Without a majority it has to do."""
@@ -227,8 +254,11 @@ class Connection:
     def _open(self) -> sqlite3.Connection:
         busy_timeout, synchronous, check_same_thread = self._options
         device = self.mount.require()
+        self.mount.require_database(self.name)
         began = time.time()
         raw = None
+        self._follows = self._query_only and self.mount.has_one_writer()
+        self._replica = self._follows and self.mount.is_replica()
         try:
             raw = sqlite3.connect(
                 self.mount.file(self.name),
@@ -236,11 +266,14 @@ class Connection:
                 isolation_level="IMMEDIATE",
                 check_same_thread=check_same_thread,
             )
-            prepare(raw, synchronous=synchronous)
+            # To turn a database to WAL is a write.
+            prepare(raw, synchronous=synchronous, wal=not self.mount.is_replica())
+            if self._replica:
+                raw.execute("PRAGMA query_only = ON")
         except sqlite3.Error as error:
             if raw is not None:
                 raw.close()
-            better = self.mount.explain(error, self.name, device, began, False)
+            better = self.mount.explain(error, self.name, device, began, False, self._replica)
             if better is None:
                 raise
             raise better from error
@@ -260,7 +293,9 @@ class Connection:
         try:
             yield
         except sqlite3.Error as error:
-            better = self.mount.explain(error, self.name, self._device, began, committing)
+            better = self.mount.explain(
+                error, self.name, self._device, began, committing, self._replica
+            )
             if code_of(error) in (Code.IOERR, Code.CANTOPEN) and not self.in_transaction:
                 self._drop()
             if better is None:
@@ -293,7 +328,7 @@ class Cursor:
         return self._run("COMMIT", lambda cursor: cursor.executescript(script))
 
     def _run(self, statement: str, work: Callable[[sqlite3.Cursor], object]) -> Cursor:
-        raw = self.connection._ready()
+        raw = self.connection._ready(statement)
         self._raw = raw.cursor()
         with self.connection._explained(_commits(statement, raw.in_transaction)):
             work(self._raw)

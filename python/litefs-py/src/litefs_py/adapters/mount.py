@@ -11,10 +11,17 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from litefs_py.adapters.http.client import DEFAULT_ENDPOINT, Client
-from litefs_py.domain.errors import ApiError, LitefsError, NodeDown, WaitTimeout
+from litefs_py.domain.errors import (
+    ApiError,
+    LitefsError,
+    NodeDown,
+    NotPrimaryError,
+    WaitTimeout,
+)
 from litefs_py.domain.position import Position, Token
 from litefs_py.domain.status import Status
 from litefs_py.usecases.diagnosis import Failure, diagnose, needs_status
@@ -42,6 +49,8 @@ class Mount:
         self.path = Path(path)
         self.enabled = enabled
         self._asked = 0.0
+        # Which life of the mount was looked at, and whether LiteFS is behind it.
+        self._looked: tuple[int, bool] = (0, False)
         self.api = [api] if isinstance(api, str) else list(api)
         self.client = Client(self.api, timeout=_EXPLAINED_IN, token=token, token_file=token_file)
 
@@ -69,6 +78,52 @@ class Mount:
         if self.enabled and os.stat(self.path.parent).st_dev == device:
             raise NodeDown(f"{self.path}: nothing is mounted; is the node running?")
         return device
+
+    # Who may write
+
+    def has_one_writer(self) -> bool:
+        """Whether LiteFS is behind it, where only the primary may write. Looked at once in a mount's life."""
+        if not self.enabled:
+            return False
+        try:
+            device = os.stat(self.path).st_dev
+            if device != self._looked[0]:
+                # LiteFS writes its lag with a sign, the other engine without.
+                lag = (self.path / ".lag").read_bytes()
+                self._looked = (device, lag[:1] in (b"+", b"-"))
+        except OSError:
+            # A mount that is gone is still what it was.
+            pass
+        return self._looked[1]
+
+    def is_replica(self) -> bool:
+        """Whether LiteFS follows another node at this moment, so that nothing can be written here."""
+        return self.has_one_writer() and os.path.exists(self.path / ".primary")
+
+    def primary(self) -> str | None:
+        """The name of the node that LiteFS follows; none on the primary, and where nobody is known to be it."""
+        if not self.has_one_writer():
+            return None
+        try:
+            return (self.path / ".primary").read_text().strip() or None
+        except (OSError, ValueError):
+            return None
+
+    def require_database(self, name: str) -> None:
+        """LiteFS lets a replica make an empty database, which stays there alone, and in the way."""
+        if self.is_replica() and not os.path.exists(self.file(name)):
+            primary = self.primary()
+            message = f"{name} is not there: only the primary, {primary}, makes databases"
+            raise NotPrimaryError(message, primary)
+
+    def is_primary(self) -> bool:
+        """Whether LiteFS is primary here. That it follows nobody is not enough: it may be cut off."""
+        if not self.has_one_writer() or self.is_replica():
+            return False
+        try:
+            return int((self.path / ".lag").read_text()) == 0
+        except (OSError, ValueError):
+            return False
 
     # How far it is
 
@@ -151,12 +206,23 @@ class Mount:
             return True
 
     def explain(
-        self, error: sqlite3.Error, database: str, device: int, began: float, committing: bool
+        self,
+        error: sqlite3.Error,
+        database: str,
+        device: int,
+        began: float,
+        committing: bool,
+        replica: bool = False,
     ) -> LitefsError | None:
-        """The exception to raise in place of SQLite's, if there is a better one."""
+        """The exception to raise in place of SQLite's, if there is a better one.
+
+        `replica`: `is_replica()` when the transaction began.
+        """
         if not self.enabled:
             return None
         failure = Failure(error, database, committing, began)
-        if not needs_status(error):
+        if self.has_one_writer():
+            failure = replace(failure, one_writer=True, replica=replica, primary=self.primary())
+        if not needs_status(error, failure.one_writer):
             return diagnose(failure, None, False)
         return diagnose(failure, self.status(), self.stale(device))

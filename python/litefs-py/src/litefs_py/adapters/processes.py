@@ -17,17 +17,22 @@ _libc = ctypes.CDLL(None)
 _PRIVATE = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
-def spawn(command: Sequence[str | Path], output: IO[bytes] | int) -> subprocess.Popen[bytes]:
-    """Starts a program that gets SIGTERM when the thread that called this ends.
+def spawn(
+    command: Sequence[str | Path], output: IO[bytes] | int, path: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """Starts a program that gets SIGTERM when the thread that called this ends. `path`: a folder to put before PATH.
 
     In a process group of its own: a Ctrl-C at the terminal is its parent's matter, who stops it in order.
     """
+    environment = {key: value for key, value in os.environ.items() if key not in _PRIVATE}
+    if path is not None:
+        environment["PATH"] = f"{path}:{environment.get('PATH', os.defpath)}"
     return subprocess.Popen(
         [str(part) for part in command],
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
-        env={key: value for key, value in os.environ.items() if key not in _PRIVATE},
+        env=environment,
         start_new_session=True,
         preexec_fn=_with_parent,
     )

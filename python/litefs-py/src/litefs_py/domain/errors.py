@@ -30,7 +30,21 @@ class QuorumLost(LitefsError, sqlite3.OperationalError):
 
 
 class NotPrimaryError(LitefsError, sqlite3.OperationalError):
-    """This node must not write. Nothing was committed."""
+    """This node must not write. Nothing was committed.
+
+    `primary`: the name of the node that may write, and `address` that of its mesh, where they are known.
+    `passed`: this node has become that one meanwhile, so that a second try may go well.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        primary: str | None = None,
+        address: str | None = None,
+        passed: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.primary, self.address, self.passed = primary, address, passed
 
 
 class CommitOutcomeUnknown(LitefsError, sqlite3.OperationalError):

@@ -19,6 +19,7 @@ class Code(IntEnum):
 
 
 BUSY_SNAPSHOT = 5 | 2 << 8
+IOERR_WRITE = 10 | 3 << 8
 
 _MESSAGES = {
     "database is locked": Code.BUSY,
@@ -42,6 +43,11 @@ def code_of(error: BaseException) -> Code | None:
         return None
 
 
+def could_not_write(error: BaseException) -> bool:
+    """A write to a file was refused, and not a read, a sync or a removal. Python 3.10 cannot tell."""
+    return getattr(error, "sqlite_errorcode", None) == IOERR_WRITE
+
+
 def first_word(statement: str) -> str:
     """The statement's first word, in capitals."""
     words = statement.lstrip().split(None, 1)
@@ -61,5 +67,11 @@ def changes_rows(statement: str) -> bool:
     return first_word(statement) in _WRITES
 
 
+def may_write(statement: str) -> bool:
+    """Whether it may write, or begins what may."""
+    return first_word(statement) not in _ONLY_READS
+
+
+_ONLY_READS = {"SELECT", "PRAGMA", "EXPLAIN", "VALUES", "ROLLBACK", "COMMIT", "END"}
 _READS = {"SELECT", "PRAGMA", "EXPLAIN", "BEGIN", "SAVEPOINT", "ROLLBACK", "VALUES"}
 _WRITES = {"INSERT", "UPDATE", "DELETE", "REPLACE"}

@@ -7,7 +7,12 @@ import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from litefs_py.domain.errors import CommitOutcomeUnknown, NodeDown, QuorumLost
+from litefs_py.domain.errors import (
+    CommitOutcomeUnknown,
+    NodeDown,
+    NotPrimaryError,
+    QuorumLost,
+)
 from litefs_py.domain.sqlite_codes import Code, code_of
 
 T = TypeVar("T")
@@ -43,7 +48,8 @@ def run_in_transaction(
 
     All of it is done again while the database is busy, while there is no leader, and while the node's daemon
     starts anew, for at most `timeout` seconds: in each of these nothing was committed. A COMMIT whose outcome
-    is unknown is raised, unless `retry_unknown` says that a second time does no harm.
+    is unknown is raised, unless `retry_unknown` says that a second time does no harm. So is `NotPrimaryError`,
+    unless this node has become primary meanwhile: another try here would end the same way.
     """
     end = clock() + timeout
     pause = _FIRST_PAUSE
@@ -71,4 +77,6 @@ def _once(connection: C, work: Callable[[C], T]) -> T:
 def _again(error: Exception, retry_unknown: bool) -> bool:
     if isinstance(error, CommitOutcomeUnknown):
         return retry_unknown
+    if isinstance(error, NotPrimaryError):
+        return error.passed
     return isinstance(error, (NodeDown, QuorumLost)) or code_of(error) is Code.BUSY

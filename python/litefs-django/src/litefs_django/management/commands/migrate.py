@@ -46,6 +46,8 @@ class Command(migrate.Command):
     @contextmanager
     def _alone(self, timeout: float, verbosity: int) -> Iterator[None]:
         mount = conf.mount()
+        if mount.is_replica():
+            raise CommandError(f"migrate has to run on the primary, {mount.primary()}")
         connection = connect(mount.file(LOCK_DATABASE), mount=mount, busy_timeout=1.0)
         try:
             self._wait(connection, timeout, verbosity)

@@ -10,14 +10,23 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from litefs_py.adapters.http.client import DEFAULT_ENDPOINT
 from litefs_py.adapters.mount import DEFAULT_MOUNT, Mount
 from litefs_py.domain.cookie import MAX_AGE
 from litefs_py.domain.errors import SettingsError
 from litefs_py.domain.spelling import unknown
+from litefs_py.usecases.forwarding import Rules
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
@@ -88,6 +97,66 @@ class AppSettings(BaseModel):
         description="Seconds in the `Retry-After` of the 503 that the middleware answers when the node is "
         "down or there is no majority: nothing was committed, so a load balancer may try another node.",
     )
+    query_only: bool = Field(
+        default=True,
+        description="With LiteFS as the engine: whether a transaction that begins on a replica is for reading alone, so "
+        "that a write fails at the statement and not at COMMIT. It takes one look into the mount.",
+    )
+    forward: str | dict[str, str] | None = Field(
+        default=None,
+        description="With LiteFS as the engine: where the middleware of a replica sends requests that write. A URL "
+        "with the primary's name, `http://{name}:8000`, or one for each name (as a variable `n1=http://…,n2=http://…`).",
+    )
+    forward_timeout: Seconds = Field(
+        default=30.0,
+        description="Seconds that the primary's application may be silent, from when the request was sent. Past "
+        "it the answer is 504: it may have been done.",
+    )
+    refuse_writes: bool = Field(
+        default=False,
+        description="With LiteFS as the engine: whether the middleware of a replica answers requests that write "
+        "by `not_primary_status` at once where they go nowhere, instead of letting them fail.",
+    )
+    not_primary_status: Literal[503, 421] = Field(
+        default=503,
+        description="The answer where this node must not write, with the primary's name in `Litefs-Primary`.",
+    )
+    safe_methods: list[str] = Field(
+        default=["GET", "HEAD", "OPTIONS"],
+        description="Requests by other methods write. One of these that turns out to write, too, goes on to "
+        "the primary, as long as it has no body.",
+    )
+    write_paths: list[str] = Field(
+        default=[],
+        description="Paths, with all beneath them, whose requests write whatever their method.",
+    )
+    local_paths: list[str] = Field(
+        default=[],
+        description="Paths, with all beneath them, whose requests are answered here whatever their method.",
+    )
+
+    @field_validator("forward")
+    @classmethod
+    def _are_urls(cls, value: str | dict[str, str] | None) -> str | dict[str, str] | None:
+        for url in [value] if isinstance(value, str) else (value or {}).values():
+            _check_url(url, isinstance(value, str))
+        return value
+
+    @field_validator("write_paths", "local_paths")
+    @classmethod
+    def _are_paths(cls, value: list[str]) -> list[str]:
+        for path in value:
+            if not path.startswith("/"):
+                raise ValueError(f"{path!r}: a path begins with /")
+        return value
+
+    @field_validator("safe_methods")
+    @classmethod
+    def _are_methods(cls, value: list[str]) -> list[str]:
+        for method in value:
+            if not method.isalpha() or method != method.upper():
+                raise ValueError(f"{method!r}: a method is written in capitals, as GET")
+        return value
 
     @model_validator(mode="after")
     def _one_of_both(self) -> AppSettings:
@@ -117,8 +186,19 @@ class AppSettings(BaseModel):
         given: dict[str, Any] = {}
         for name in cls.model_fields:
             if (value := environment.get(spell_variable(name))) is not None:
-                given[spell_variable(name)] = value.split(",") if name == "api" else value
+                given[spell_variable(name)] = _of_text(name, value)
         return cls.parse(given, spell_variable)
+
+    @property
+    def rules(self) -> Rules:
+        """What the middleware does with requests on a replica."""
+        return Rules(
+            self.forward if self.enabled else None,
+            self.refuse_writes and self.enabled,
+            frozenset(self.safe_methods),
+            tuple(self.write_paths),
+            tuple(self.local_paths),
+        )
 
     def open_mount(self) -> Mount:
         """The mount that these settings name; with `dev` its cluster is started, if it does not run."""
@@ -135,3 +215,35 @@ class AppSettings(BaseModel):
 def spell_variable(name: str) -> str:
     """As a variable of the environment."""
     return f"LITEFS_{name.upper()}"
+
+
+_LISTS = {"api", "safe_methods", "write_paths", "local_paths"}
+
+
+def _of_text(name: str, value: str) -> Any:
+    """A variable's value: several with commas between, `forward` with names before them."""
+    if name in _LISTS:
+        return value.split(",")
+    if name == "forward" and "=" in value.partition("://")[0]:
+        pairs = [part.partition("=") for part in value.split(",")]
+        return {key.strip(): url.strip() for key, _, url in pairs}
+    if name == "not_primary_status" and value.isdigit():
+        return int(value)
+    return value
+
+
+def _check_url(url: str, named: bool) -> None:
+    filled = url.replace("{name}", "n1") if named else url
+    if "{" in filled or "}" in filled:
+        raise ValueError(
+            f"{url!r}: {{name}} is all that can stand in braces, where one URL is for all"
+        )
+    parts = urlsplit(filled)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{url!r}: expected http://HOST:PORT")
+    if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
+        raise ValueError(f"{url!r}: the path is the request's own; expected http://HOST:PORT")
+    try:
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"{url!r}: {error}") from error

@@ -5,6 +5,7 @@
   locked" in the middle of a transaction.
 - A connection is opened anew when the daemon was restarted, or the process forked, as soon as no transaction is
   under way.
+- Where only the primary writes (`engine: litefs`), transactions on a replica begin DEFERRED and read-only.
 - Errors say what happened; see `litefs_django.errors`.
 """
 
@@ -27,7 +28,7 @@ from litefs_django import conf
 from litefs_django.db.backends.litefs.connection import Connection, Cursor
 from litefs_django.db.backends.litefs.creation import DatabaseCreation
 from litefs_django.db.transaction import mode_of_this_context
-from litefs_django.errors import of_django
+from litefs_django.errors import of_django, raised
 
 # Connections of a parent process: to close one in a child could remove files that the parent uses.
 _inherited: list[sqlite3.Connection] = []
@@ -85,17 +86,27 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """As Django's, if there is something mounted."""
         name = self.litefs_name
         device = 0 if name is None else conf.mount().require()
+        if name is not None:
+            conf.mount().require_database(name)
         if name is None and not conf.litefs().enabled:
             conf.litefs().folder.mkdir(parents=True, exist_ok=True)
         began = time.time()
-        raw = None
+        raw, replica = None, False
         try:
+            follows = (
+                name is not None and conf.litefs().query_only and conf.mount().has_one_writer()
+            )
+            replica = name is not None and conf.mount().is_replica()
             raw = super().get_new_connection(conn_params)
             raw.opened(name or str(self.settings_dict["NAME"]), device)
             if not self.is_in_memory_db():
                 isolation, raw.isolation_level = raw.isolation_level, None
-                prepare(raw, synchronous=conf.litefs().synchronous)
+                # To turn a database to WAL is a write.
+                prepare(raw, synchronous=conf.litefs().synchronous, wal=not replica)
                 raw.isolation_level = isolation
+            if follows:
+                raw.follow_role(replica)
+                raw.look = conf.mount().is_replica
             if self._device_before not in (0, device):
                 with suppress(LitefsError):
                     conf.mount().barrier(_CATCH_UP)
@@ -103,7 +114,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
             if raw is not None:
                 raw.close()
             if name is not None and isinstance(error, sqlite3.Error):
-                better = conf.mount().explain(error, name, device, began, False)
+                better = conf.mount().explain(error, name, device, began, False, replica)
                 if better is not None:
                     raise better from error
             raise
@@ -123,6 +134,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
             # Of a connection that somebody closed it cannot be asked.
             _ = raw.total_changes
         except sqlite3.ProgrammingError:
+            return False
+        if raw.replica and not conf.mount().is_replica():
+            # A file that was opened on a replica may be open for reading alone.
             return False
         return not raw.device or not conf.mount().stale(raw.device)
 
@@ -147,6 +161,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _start_transaction_under_autocommit(self) -> None:
         mode = mode_of_this_context() or self.transaction_mode
+        raw = self.connection
+        if raw is not None and raw.look is not None and raw.look():
+            # The write lock of a replica is good for nothing, and stops replication while it is held.
+            mode = "DEFERRED"
         self.cursor().execute(f"BEGIN {mode}")
 
     def _commit(self) -> Any:
@@ -173,9 +191,11 @@ class ErrorWrapper(DatabaseErrorWrapper):
 
     def _better(self, error: BaseException) -> LitefsError | None:
         if isinstance(error, LitefsError):
-            return of_django(error)
+            return raised(of_django(error))
         raw = self.wrapper.connection
         if not isinstance(error, sqlite3.OperationalError) or raw is None or not raw.device:
             return None
-        found = conf.mount().explain(error, raw.name, raw.device, raw.began, raw.committing)
-        return of_django(found) if found is not None else None
+        found = conf.mount().explain(
+            error, raw.name, raw.device, raw.began, raw.committing, raw.replica
+        )
+        return raised(of_django(found)) if found is not None else None

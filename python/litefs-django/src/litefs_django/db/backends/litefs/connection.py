@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from typing import Any
 
 from django.db.backends.sqlite3.base import SQLiteCursorWrapper
-from litefs_py.domain.sqlite_codes import changes_rows, is_read
+from litefs_py.domain.sqlite_codes import changes_rows, is_read, may_write
 from litefs_py.usecases import writes
 
 
@@ -20,6 +21,9 @@ class Connection(sqlite3.Connection):
     process: int
     began = 0.0
     committing = False
+    # Asked for the node's role, where that matters, and whether it was a replica when the last transaction began.
+    look: Callable[[], bool] | None = None
+    replica = False
     _changes = 0
 
     def opened(self, name: str, device: int) -> None:
@@ -28,8 +32,16 @@ class Connection(sqlite3.Connection):
 
     def before(self, statement: str) -> None:
         """A statement is about to run."""
+        if self.look is not None and not self.in_transaction and may_write(statement):
+            self.follow_role(self.look())
         self.began = time.time()
         self.committing = not self.in_transaction and not is_read(statement)
+
+    def follow_role(self, replica: bool) -> None:
+        """On a replica a write is to fail at the statement, and not at COMMIT."""
+        if replica != self.replica:
+            super().execute(f"PRAGMA query_only = {'ON' if replica else 'OFF'}")
+            self.replica = replica
 
     def before_commit(self) -> None:
         """COMMIT is about to run."""
