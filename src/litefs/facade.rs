@@ -115,13 +115,10 @@ impl Litefs {
             };
             let ask = read(&method, &path, &query, &body.to_bytes());
             tracing::trace!(?ask, "LiteFS asks");
-            let (late, renews) = (late(&ask), renews(&ask));
+            let asked = ask.clone();
             // Something is left for the answer itself.
             let decided = timeout(within * 9 / 10, self.decide(ask, within * 8 / 10)).await;
-            decided.unwrap_or_else(|_| {
-                renews.inspect(|session| self.gives_up(session));
-                late
-            })
+            decided.unwrap_or_else(|_| self.late(&asked))
         };
         let unavailable = |_| Reply::Unavailable("not within the time".to_owned());
         let reply = timeout(within, answered).await.unwrap_or_else(unavailable);
@@ -232,21 +229,13 @@ impl Litefs {
         }
         Reply::Granted(matches!(done, Ok(Ok(()))))
     }
-}
 
-/// The session that is to be renewed.
-fn renews(ask: &Ask) -> Option<String> {
-    match ask {
-        Ask::Renew { session } => Some(session.clone()),
-        _ => None,
-    }
-}
-
-/// What is answered when it took too long: the safe answer.
-fn late(ask: &Ask) -> Reply {
-    match ask {
-        Ask::Acquire { .. } | Ask::Release { .. } => Reply::Granted(false),
-        Ask::Renew { .. } => Reply::Renewed(false),
-        _ => Reply::Unavailable("not within the time".to_owned()),
+    /// What is answered when it took too long: the safe answer.
+    fn late(&self, ask: &Ask) -> Reply {
+        match ask {
+            Ask::Acquire { .. } | Ask::Release { .. } => Reply::Granted(false),
+            Ask::Renew { session } => self.end_holding(session),
+            _ => Reply::Unavailable("not within the time".to_owned()),
+        }
     }
 }

@@ -103,13 +103,13 @@ impl Litefs {
                 "no quorum has confirmed the lease for {fresh:?}: LiteFS has to stop being primary"
             ),
         }
-        self.holding.lock().end(session);
-        Reply::Renewed(false)
+        self.end_holding(session)
     }
 
-    /// What LiteFS is told if the answer is not there in time.
-    pub(super) fn gives_up(&self, session: &str) {
+    /// LiteFS is told that it is over, and nothing else from here on.
+    pub(super) fn end_holding(&self, session: &str) -> Reply {
         self.holding.lock().end(session);
+        Reply::Renewed(false)
     }
 
     async fn renew_and_note(&self, session: &str, within: Duration) -> Result<bool, String> {
@@ -130,24 +130,19 @@ pub(super) async fn hold(litefs: Arc<Litefs>) {
         let holder = litefs.raft.state().lease().holder().cloned();
         let pause = match holder.filter(|holder| holder.node == litefs.me) {
             Some(holder) => litefs.hold_on(&holder).await,
-            None => None,
-        };
-        let pause = async {
-            match pause {
-                Some(pause) => sleep(pause).await,
-                None => std::future::pending().await,
-            }
+            // Until an entry of the log says otherwise.
+            None => Duration::MAX,
         };
         tokio::select! {
             changed = applied.changed() => if changed.is_err() { return },
-            () = pause => {}
+            () = sleep(pause) => {}
         }
     }
 }
 
 impl Litefs {
     /// Once; returns after what time again.
-    async fn hold_on(self: &Arc<Self>, holder: &Holder) -> Option<Duration> {
+    async fn hold_on(self: &Arc<Self>, holder: &Holder) -> Duration {
         let session = &holder.session;
         if self.holding.lock().is_over(session) {
             // A LiteFS that has ended does not write any more, either: its supervisor sees to its session.
@@ -155,7 +150,7 @@ impl Litefs {
             if stopped {
                 self.end_session(End::Released, GIVE_BACK).await;
             }
-            return Some(AGAIN);
+            return AGAIN;
         }
         // A LiteFS that was given the lease is primary a moment later. One that has handed it over is not, and
         // the lease runs out if nobody takes it.
@@ -168,7 +163,7 @@ impl Litefs {
                 Err(why) => tracing::debug!(why, "the lease is not renewed yet"),
             }
         }
-        Some(timing::renew_each(self.settings.ttl))
+        timing::renew_each(self.settings.ttl)
     }
 }
 

@@ -214,10 +214,7 @@ impl Litefs {
     /// Whether so few of the voters can be reached that nothing can be committed.
     pub(super) fn is_alone(&self) -> bool {
         let voters = self.raft.membership().borrow().voters.clone();
-        let up = |node: &&NodeId| {
-            **node == self.me || self.mesh.peer_state(**node) == Some(PeerEventKind::Up)
-        };
-        voters.iter().filter(up).count() * 2 <= voters.len()
+        !self.mesh.reaches_majority(&voters)
     }
 
     /// Ends this node's session, if it has one: the process that held it is dead, or gave it back.

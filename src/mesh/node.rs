@@ -1,6 +1,6 @@
 //! The mesh of one node: its public face.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -227,6 +227,15 @@ impl Mesh {
     /// ended yet.
     pub fn peer_state(&self, node: NodeId) -> Option<PeerEventKind> {
         self.link(node)?.state.borrow().kind()
+    }
+
+    /// Whether more than half of these nodes can be reached, this one among them.
+    #[must_use]
+    pub fn reaches_majority(&self, of: &BTreeSet<NodeId>) -> bool {
+        let up = |node: &&NodeId| {
+            **node == self.me().id || self.peer_state(**node) == Some(PeerEventKind::Up)
+        };
+        of.iter().filter(up).count() * 2 > of.len()
     }
 
     /// Not to be kept over a wait: if the peer is removed, its connection must end.

@@ -52,7 +52,7 @@ use crate::core::config::{Config, Immutable, JournalPolicy, LogLevel, Passthroug
 use crate::core::history::Cause;
 use crate::core::{NodeId, SystemClock};
 use crate::litefs::Litefs;
-use crate::mesh::{Mesh, MeshConfig, Peer, PeerEventKind};
+use crate::mesh::{Mesh, MeshConfig, Peer};
 use crate::mount::{Mount, MountConfig};
 pub use crate::mount::{clear_mount, end_by_force};
 use crate::raft::{Compaction, RaftConfig, RaftNode, StagedFiles, StagedFolder};
@@ -527,7 +527,7 @@ async fn hand_over(parts: &Parts) {
     }
     // Where all nodes stop at once there is soon nobody left.
     let alone = async {
-        while !is_alone(parts) {
+        while parts.mesh.reaches_majority(&parts.raft.membership().borrow().voters.clone()) {
             tokio::time::sleep(HANDOVER / 60).await;
         }
     };
@@ -545,13 +545,6 @@ async fn hand_over(parts: &Parts) {
         Ok(None) => tracing::info!("no majority is left that could take the leadership"),
         Err(_) => tracing::warn!("leadership not handed over in time; the others elect"),
     }
-}
-
-/// Whether so few voters can be reached from here, the leader, that nobody can be elected.
-fn is_alone(parts: &Parts) -> bool {
-    let voters = parts.raft.membership().borrow().voters.clone();
-    let up = |node: &&NodeId| parts.mesh.peer_state(**node) == Some(PeerEventKind::Up);
-    (voters.iter().filter(up).count() + 1) * 2 <= voters.len()
 }
 
 /// Returns the data folder, which is nobody's any more but this process's.

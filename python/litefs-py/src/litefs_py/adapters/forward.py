@@ -14,9 +14,9 @@ from functools import lru_cache
 
 import httpx
 
+from litefs_py.adapters.http.wire import bounded
 from litefs_py.usecases.forwarding import Headers, inward
 
-_CONNECT = 2.0
 _PIECE = 65536
 # No connection is kept.
 _LIMITS = httpx.Limits(max_connections=1, max_keepalive_connections=0)
@@ -159,18 +159,12 @@ def _made(request: Outgoing, stream: httpx.SyncByteStream | httpx.AsyncByteStrea
         headers.append((b"transfer-encoding", b"chunked"))
     elif request.length or request.method not in ("GET", "HEAD", "OPTIONS"):
         headers.append((b"content-length", str(request.length).encode()))
-    limits = {
-        "connect": min(_CONNECT, request.seconds),
-        "read": request.seconds,
-        "write": request.seconds,
-        "pool": request.seconds,
-    }
     return httpx.Request(
         request.method,
         url.copy_with(raw_path=request.target),
         headers=headers,
         stream=stream,
-        extensions={"timeout": limits},
+        extensions=bounded(request.seconds),
     )
 
 

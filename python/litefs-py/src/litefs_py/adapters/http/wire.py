@@ -59,6 +59,12 @@ def token_of(token: str | None, token_file: str | Path | None) -> str | None:
         raise SettingsError(f"token_file {token_file}: {error.strerror}") from error
 
 
+def bounded(seconds: float) -> dict[str, dict[str, float]]:
+    """The extensions of a request of httpx that takes no longer; to connect, less."""
+    limits = dict.fromkeys(("read", "write", "pool"), seconds)
+    return {"timeout": {"connect": min(_CONNECT, seconds), **limits}}
+
+
 def request(call: Call[object], endpoint: Endpoint, token: str | None, turn: Try) -> httpx.Request:
     """The request as it goes out."""
     url = httpx.URL(endpoint.url + call.path, params=call.query or None)
@@ -69,14 +75,8 @@ def request(call: Call[object], endpoint: Endpoint, token: str | None, turn: Try
         headers["content-type"] = "application/json"
     if token is not None:
         headers["authorization"] = f"Bearer {token}"
-    limits = {
-        "connect": min(_CONNECT, turn.seconds),
-        "read": turn.seconds,
-        "write": turn.seconds,
-        "pool": turn.seconds,
-    }
     return httpx.Request(
-        call.method, url, headers=headers, content=content, extensions={"timeout": limits}
+        call.method, url, headers=headers, content=content, extensions=bounded(turn.seconds)
     )
 
 
