@@ -13,7 +13,6 @@ import random
 import shutil
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -81,31 +80,6 @@ class LitefsRun(Run):
         self.stopping = False
         self.tenures, self.aside = {}, set()
 
-    def all(self):
-        begin = time.monotonic()
-        self.begin()
-        left = self.options.seconds
-        while left > 1 and not self.stopping:
-            seconds = min(left, self.options.round)
-            self.round(seconds)
-            left -= seconds
-            self.report.seconds = time.monotonic() - begin
-            self.write()
-        self.end()
-
-    def begin(self):
-        self.daemons.make()
-        self.daemons.start()
-        threading.Thread(target=self.watch_memory, daemon=True).start()
-        if not self.daemons.wait_ready(CONVERGENCE):
-            raise SystemExit(f"the cluster does not start; see {self.folder}/nodes/*/log")
-
-    def end(self):
-        self.daemons.stop()
-        for event in self.events.of("hung-at-stop"):
-            self.problem("hung at its stop", str(event))
-        self.scan_logs()
-
     def round(self, seconds):
         def torment(world, seed):
             faults = self.options.faults
@@ -129,20 +103,7 @@ class LitefsRun(Run):
         world = nemesis.World(self.daemons, self.applications, self.events)
         whole = torment(world, seed)
         self.stopping |= not whole
-        healed = time.monotonic()
-        if self.daemons.wait_ready(CONVERGENCE):
-            self.report.recoveries.append(time.monotonic() - healed)
-        else:
-            states = {node.name: node.ask("/cluster") for node in self.daemons.nodes}
-            self.problem("not ready", f"{CONVERGENCE} s after the last fault: {states}")
-        time.sleep(0.5)
-        for hung in self.applications.stop():
-            self.problem("hung client", hung)
-        stopped = time.monotonic()
-        databases, problems = final.compare(self.daemons, CONVERGENCE)
-        self.report.convergences.append(time.monotonic() - stopped)
-        for text in problems:
-            self.problem("not the same everywhere", text)
+        databases = self.heal()
         if missing := set(names) - set(databases):
             self.problem("databases", f"{sorted(missing)} are not there")
         self.litefs_verdict(folder, names, begin)

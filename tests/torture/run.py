@@ -81,11 +81,7 @@ class Run:
 
     def all(self):
         begin = time.monotonic()
-        self.daemons.make()
-        self.daemons.start()
-        threading.Thread(target=self.watch_memory, daemon=True).start()
-        if not self.daemons.wait_ready(CONVERGENCE):
-            raise SystemExit(f"the cluster does not start; see {self.folder}/nodes/*/log")
+        self.begin()
         left = self.options.seconds
         while left > 1 and not self.stopping:
             seconds = min(left, self.options.round)
@@ -93,6 +89,16 @@ class Run:
             left -= seconds
             self.report.seconds = time.monotonic() - begin
             self.write()
+        self.end()
+
+    def begin(self):
+        self.daemons.make()
+        self.daemons.start()
+        threading.Thread(target=self.watch_memory, daemon=True).start()
+        if not self.daemons.wait_ready(CONVERGENCE):
+            raise SystemExit(f"the cluster does not start; see {self.folder}/nodes/*/log")
+
+    def end(self):
         self.daemons.stop()
         for event in self.events.of("hung-at-stop"):
             self.problem("hung at its stop", str(event))
@@ -122,6 +128,13 @@ class Run:
         whole = nemesis.torment(world, seed, seconds, self.options.faults, lambda: self.stopping)
         # Whoever did not come back will not: there is no other round.
         self.stopping |= not whole
+        databases = self.heal()
+        if set(databases) != set(names):
+            self.problem("databases", f"there are {sorted(databases)}, not {names}")
+        self.verdict(folder, databases, begin)
+
+    def heal(self):
+        """After the faults: all nodes serve, clients end, and all nodes hold the same; the databases."""
         healed = time.monotonic()
         if self.daemons.wait_ready(CONVERGENCE):
             self.report.recoveries.append(time.monotonic() - healed)
@@ -136,9 +149,7 @@ class Run:
         self.report.convergences.append(time.monotonic() - stopped)
         for text in problems:
             self.problem("not the same everywhere", text)
-        if set(databases) != set(names):
-            self.problem("databases", f"there are {sorted(databases)}, not {names}")
-        self.verdict(folder, databases, begin)
+        return databases
 
     def verdict(self, folder, databases, begin):
         before = len(self.report.problems)

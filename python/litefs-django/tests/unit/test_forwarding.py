@@ -2,7 +2,6 @@
 
 import asyncio
 import http.server
-import threading
 
 import pytest
 from django.http import HttpResponse
@@ -47,19 +46,8 @@ class Primary(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def primary():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Primary)
-    server.got, server.end = [], threading.Event()
-    # Who hangs up is meant to.
-    server.handle_error = lambda *_: None
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.end.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def primary(serve_primary):
+    return serve_primary(Primary)
 
 
 @pytest.fixture(params=[False, True], ids=["sync", "async"])

@@ -3,27 +3,13 @@
 import sqlite3
 
 import pytest
-from litefs_py.adapters.mount import Mount
-
-
-class PlayedMount(Mount):
-    """Nothing is mounted there, and no node answers."""
-
-    def __init__(self, folder):
-        super().__init__(folder, f"unix:{folder}/none.sock")
-        (folder / ".lag").write_text("+000000000\n")
-        self.marker = folder / ".primary"
-
-    def require(self):
-        return self.device()
 
 
 @pytest.fixture
-def mount(litefs, tmp_path, monkeypatch):
-    conf = litefs(MOUNT=tmp_path)
-    mount = PlayedMount(tmp_path)
-    monkeypatch.setattr(conf, "mount", lambda: mount)
-    return mount
+def mount(litefs, litefs_mount, monkeypatch):
+    conf = litefs(MOUNT=litefs_mount.path)
+    monkeypatch.setattr(conf, "mount", lambda: litefs_mount)
+    return litefs_mount
 
 
 @pytest.fixture

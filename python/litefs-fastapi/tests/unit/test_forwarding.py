@@ -5,7 +5,6 @@ import gzip
 import http.server
 import io
 import socket
-import threading
 
 import flask
 import httpx
@@ -81,19 +80,8 @@ class Primary(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def primary():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Primary)
-    server.got, server.end = [], threading.Event()
-    # Who hangs up is meant to.
-    server.handle_error = lambda *_: None
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.end.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def primary(serve_primary):
+    return serve_primary(Primary)
 
 
 def litefs_of(**settings):
