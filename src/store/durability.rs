@@ -1,6 +1,6 @@
 //! Checkpoints, and what is durable of a database (Rules 10 to 12).
 
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,11 +41,16 @@ impl Database {
         if self.journal_mode()? != JournalMode::Wal || live.max_frame == 0 {
             return Ok(Checkpointed { frames: 0, backfilled: 0, busy: false });
         }
-        vfs::checkpoint(self, mode).map_err(|source| StoreError::Sqlite {
-            name: self.name().clone(),
-            what: "a checkpoint",
-            source,
-        })
+        vfs::checkpoint(self, mode).map_err(|source| self.checkpoint_failed(source))
+    }
+
+    /// A full disk is said as by every other write that finds it: with the file's path.
+    pub(super) fn checkpoint_failed(&self, source: rusqlite::Error) -> StoreError {
+        if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+            let full = io::Error::from_raw_os_error(libc::ENOSPC);
+            return io_at("a checkpoint", &self.folder().join("database"))(full);
+        }
+        StoreError::Sqlite { name: self.name().clone(), what: "a checkpoint", source }
     }
 
     /// The live header, for who does not hold byte 120: a writer may be between its two copies. It may

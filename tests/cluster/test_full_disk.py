@@ -45,6 +45,20 @@ def db(request, three):
     return name
 
 
+@pytest.fixture
+def writer(db, tmp_path):
+    """Starts one. None outlives its test: it would take the space that another has freed."""
+    made = []
+
+    def start(node, who):
+        made.append(Writer(node.db(db), who, tmp_path / who))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.kill()
+
+
 def leader_of(nodes):
     return wait_for(lambda: [node for node in nodes if node.is_primary()], 20, "a primary")[0]
 
@@ -104,13 +118,13 @@ def same(nodes, name, writers):
 
 
 @pytest.mark.parametrize("who", ["leader", "follower"])
-def test_the_others_go_on_and_it_comes_back_by_itself(three, db, who, tmp_path):
+def test_the_others_go_on_and_it_comes_back_by_itself(three, db, who, writer):
     leader = leader_of(three)
     node = leader if who == "leader" else next(node for node in three if node is not leader)
     others = [other for other in three if other is not node]
-    writers = [Writer(each.db(db), each.name, tmp_path / each.name) for each in three]
+    writers = [writer(each, each.name) for each in three]
     mine = writers[three.index(node)]
-    wait_for(lambda: all(writer.acknowledged() for writer in writers), 30, "rows of all")
+    wait_for(lambda: all(one.acknowledged() for one in writers), 30, "rows of all")
     with full(node):
         since = time.time()
 
@@ -125,10 +139,10 @@ def test_the_others_go_on_and_it_comes_back_by_itself(three, db, who, tmp_path):
     comes_back(node)
     # A connection to a daemon that has ended is of no use any more.
     mine.kill()
-    again = Writer(node.db(db), "again", tmp_path / "again")
+    again = writer(node, "again")
     wait_for(lambda: len(again.acknowledged()) > 20, 30, "rows of the node that is back")
-    for writer in (*(w for w in writers if w is not mine), again):
-        writer.stop()
+    for one in (*(each for each in writers if each is not mine), again):
+        one.stop()
     assert all(any(word in why for word in TOLD) for _, why in mine.failures()), mine.failures()
     same(three, db, [*writers, again])
 
@@ -147,13 +161,13 @@ def test_a_writer_is_told_that_the_disk_is_full(three, db):
         assert each.sql(db, "SELECT who FROM log") == [["there is space"]]
 
 
-def test_a_start_on_a_full_disk(three, db, tmp_path):
+def test_a_start_on_a_full_disk(three, db, writer):
     """It starts, or says in one line that there is no space; and it starts once there is."""
     node = next(node for node in three if not node.is_primary())
     other = next(each for each in three if each is not node)
     node.stop(signal.SIGKILL)
-    writer = Writer(other.db(db), "w", tmp_path / "w")
-    wait_for(lambda: len(writer.acknowledged()) > 50, 30, "rows that it lacks")
+    rows = writer(other, "w")
+    wait_for(lambda: len(rows.acknowledged()) > 50, 30, "rows that it lacks")
     with full(node):
         for _ in range(3):
             fill(node.data / "filler")
@@ -167,5 +181,5 @@ def test_a_start_on_a_full_disk(three, db, tmp_path):
             assert len(said) == 1 and "No space left on device" in said[0], said
             assert str(node.data) in said[0]
     comes_back(node)
-    writer.stop()
-    same(three, db, [writer])
+    rows.stop()
+    same(three, db, [rows])

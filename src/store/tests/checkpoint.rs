@@ -76,6 +76,18 @@ fn a_checkpoint_that_cannot_begin_gives_up_soon() {
     node.check_file(&origin.image);
 }
 
+/// An operator, and `is_full` of the room commit, look for one wording of a full disk.
+#[test]
+fn a_full_disk_at_a_checkpoint_is_said_as_at_every_write() {
+    let mut origin = Origin::new(4096, true);
+    let node = Node::from(&origin.run("CREATE TABLE t(v)"));
+    let of = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+    let full = node.database.checkpoint_failed(of(rusqlite::ffi::SQLITE_FULL)).to_string();
+    assert!(full.contains("No space left on device") && full.contains("/database"), "{full}");
+    let other = node.database.checkpoint_failed(of(rusqlite::ffi::SQLITE_IOERR)).to_string();
+    assert!(!other.contains("No space left"), "{other}");
+}
+
 /// What was backfilled when each range was invalidated.
 struct Watch {
     database: Weak<Database>,
