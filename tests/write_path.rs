@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Client, Cluster, eventually, no_mounts, sqlite};
 use litefs_py::cluster::State;
@@ -133,6 +133,40 @@ fn nothing_is_applied_beneath_a_holder() {
         assert!(shows(2, "10"));
         assert_eq!(app.run("update t set a = a + 1"), "");
         eventually("both have it", || shows(1, "11") && shows(2, "11"));
+    });
+}
+
+/// One who has asked for long comes before one who writes without a rest: SQLite's own locks know no turns.
+#[test]
+fn who_waits_long_for_the_lock_comes_first() {
+    with_cluster(1, Settings::default(), |cluster| {
+        let path = cluster.path(1, "app.db");
+        assert_eq!(sqlite(&path, "create table t(a)"), Ok(String::new()));
+        eventually("it is in WAL mode", || {
+            sqlite(&path, "pragma journal_mode") == Ok("wal".into())
+        });
+        let mut restless = Client::open(&path);
+        restless.run("pragma busy_timeout = 0");
+        // A machine that stands still for a moment lets the other one's next question come too late.
+        let gives_way = (0..5).any(|_| {
+            assert_eq!(restless.run("begin immediate"), "");
+            let began = Instant::now();
+            let patient = {
+                let path = path.clone();
+                std::thread::spawn(move || {
+                    sqlite(&path, "begin immediate; insert into t values(1); commit")
+                })
+            };
+            eventually("it has asked for long", || began.elapsed() > Duration::from_millis(800));
+            assert_eq!(restless.run("commit"), "");
+            let refused = restless.run("begin immediate").starts_with("error");
+            if !refused {
+                assert_eq!(restless.run("commit"), "");
+            }
+            assert_eq!(patient.join().unwrap(), Ok(String::new()));
+            refused
+        });
+        assert!(gives_way);
     });
 }
 

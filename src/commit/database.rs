@@ -25,6 +25,7 @@ use super::propose::Proposer;
 use super::rot::RottenPages;
 use super::settings::{LiveSettings, Settings};
 use super::stop::stop_to_recover;
+use super::turns::Turns;
 use crate::core::ports::{
     ByteRange, CommittedMark, DaemonLocks, KernelCache, LockFile, LockKind, NoKernelCache,
 };
@@ -83,6 +84,8 @@ pub(super) struct State {
     pub shm_locks: LockTable<LockOwner>,
     pub waiters: Vec<Waiter>,
     pub pending: Option<Pending>,
+    /// Those who ask for it and were refused.
+    pub turns: Turns,
     /// When an application last asked for the write lock.
     pub wanted: Option<Instant>,
     pub hold: Option<Hold>,
@@ -223,6 +226,7 @@ impl Database {
                 shm_locks: LockTable::new(),
                 waiters: Vec::new(),
                 pending: None,
+                turns: Turns::default(),
                 wanted: None,
                 hold: None,
                 cluster: ClusterLock::None,

@@ -208,15 +208,19 @@ impl Database {
         if state.deleted {
             return later.answer(reply, Err(Errno(libc::EIO)));
         }
-        if let Some(hold) = &state.hold {
-            let result = if hold.owner == owner {
-                state.try_lock(request).map_err(|_| Errno(libc::EAGAIN))
-            } else {
-                Err(Errno(libc::EAGAIN))
-            };
+        if let Some(hold) = &state.hold
+            && hold.owner == owner
+        {
+            let result = state.try_lock(request).map_err(|_| Errno(libc::EAGAIN));
             return later.answer(reply, result);
         }
-        if state.pending.is_some() || self.shared.is_closed_to_writers() {
+        let now = Instant::now();
+        let is_taken = state.hold.is_some() || state.pending.is_some();
+        if is_taken || !state.turns.may_go(request.owner, now) {
+            state.turns.refuse(request.owner, now);
+            return later.answer(reply, Err(Errno(libc::EAGAIN)));
+        }
+        if self.shared.is_closed_to_writers() {
             return later.answer(reply, Err(Errno(libc::EAGAIN)));
         }
         match state.conflict(request) {
@@ -283,6 +287,9 @@ impl Database {
             }),
             Err(_) => Err(Errno(libc::EAGAIN)),
         };
+        if result.is_ok() {
+            state.turns.grant(pending.request.owner, Instant::now());
+        }
         count(match result {
             Ok(()) => &self.shared.counters.locks_granted,
             Err(_) => &self.shared.counters.locks_busy,

@@ -50,6 +50,7 @@ mod stage;
 mod staging;
 mod stop;
 mod transaction;
+mod turns;
 mod uploads;
 mod verdict;
 
