@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -189,7 +190,7 @@ class AppSettings(BaseModel):
                 given[spell_variable(name)] = _of_text(name, value)
         return cls.parse(given, spell_variable)
 
-    @property
+    @cached_property
     def rules(self) -> Rules:
         """What the middleware does with requests on a replica."""
         return Rules(
@@ -198,6 +199,8 @@ class AppSettings(BaseModel):
             frozenset(self.safe_methods),
             tuple(self.write_paths),
             tuple(self.local_paths),
+            self.retry_after,
+            self.not_primary_status,
         )
 
     def open_mount(self) -> Mount:
