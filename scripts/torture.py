@@ -19,7 +19,9 @@ from dataclasses import asdict
 from steps import (
     DJANGO_SUITE,
     LOGS,
+    PYTHON_TOOLS,
     ROOT,
+    STATIC,
     VENV,
     Counts,
     Step,
@@ -31,6 +33,7 @@ from steps import (
     model_step,
     package_steps,
     python_script,
+    python_step,
     report,
     run,
 )
@@ -75,6 +78,24 @@ def django() -> Step:
     return step
 
 
+def wheels() -> Step:
+    """The wheels as they are shipped, for other machines too, and one that is built of the sdist."""
+    dist = ROOT / "python" / "dist"
+    build = [str(PYTHON_TOOLS / "python"), "tools/wheels.py"]
+    folder = "litefs-py/tests/integration"
+    step = python_step(
+        "wheels", "-m", "integration", f"{folder}/test_wheel.py", f"{folder}/test_sdist.py"
+    )
+    step.commands[:0] = [BUILD, build, [*build, "--arch", "aarch64", "--or-skip"]]
+    step.environment |= {
+        "LITEFS_PY": str(ROOT / "target/release/litefs-py"),
+        "LITEFS_PY_DIST": str(dist),
+        "LITEFS_PY_SLOW": "1",
+        "LITEFS_PY_STATIC": str(ROOT / "target" / STATIC / "dist" / "litefs-py"),
+    }
+    return step
+
+
 def simulation(number: int) -> Step:
     seeds = f"{number * SEEDS}..{(number + 1) * SEEDS}"
     # A seed that held on another source says nothing of this one.
@@ -111,6 +132,7 @@ PARTS: dict[str, Callable[[], Step]] = {
     "fuzz": lambda: script("fuzz", "scripts/fuzz.py"),
     "soak": lambda: script("soak", "tests/torture/soak.py", "--seconds", "1800"),
     "django": django,
+    "wheels": wheels,
     "packages": lambda: package_steps()[0],
     "machines": lambda: package_steps()[1],
     "mutants-1": lambda: script("mutants-1", "scripts/mutants.py", "--part", "1/2"),
