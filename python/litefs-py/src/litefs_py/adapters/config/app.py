@@ -47,6 +47,10 @@ class AppSettings(BaseModel):
         description="Starts a cluster of one node in `folder` when the first database is opened, for "
         "development. It ends with the process that started it. Needs FUSE.",
     )
+    dev_engine: Literal["embedded", "litefs"] = Field(
+        default="embedded",
+        description="The engine of `dev`. `litefs` takes the LiteFS in the wheel, or on PATH; its node is the primary.",
+    )
     mount: Path = Field(
         default=Path(DEFAULT_MOUNT), description="The mount of this machine's node."
     )
@@ -129,7 +133,8 @@ class AppSettings(BaseModel):
     )
     write_paths: list[str] = Field(
         default=[],
-        description="Paths, with all beneath them, whose requests write whatever their method.",
+        description="Paths, with all beneath them, whose requests write whatever their method. A WebSocket there is "
+        "refused on a replica.",
     )
     local_paths: list[str] = Field(
         default=[],
@@ -208,7 +213,7 @@ class AppSettings(BaseModel):
         if self.dev:
             from litefs_py.adapters.dev import one_node
 
-            return one_node(self.folder)
+            return one_node(self.folder, self.dev_engine)
         if not self.enabled:
             self.folder.mkdir(parents=True, exist_ok=True)
             return Mount(self.folder.absolute(), self.api, enabled=False)
