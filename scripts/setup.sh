@@ -125,7 +125,7 @@ setup_go() {
 trying_missing() {
     local pair
     for pair in systemd-nspawn:systemd-container mmdebstrap:mmdebstrap crun:crun \
-        nix-instantiate:nix-bin dpkg-deb:dpkg readelf:binutils; do
+        nix-instantiate:nix-bin dpkg-deb:dpkg readelf:binutils qemu-aarch64-static:qemu-user-static; do
         command -v "${pair%%:*}" >/dev/null || echo "${pair#*:}"
     done
 }
