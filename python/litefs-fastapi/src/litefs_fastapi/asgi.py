@@ -81,7 +81,9 @@ class LitefsMiddleware:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
-                if names and (header := await self._header(mount, names, token, scope)):
+                # A thread of its own is only worth it where there is something to read.
+                asked = names and self.cookies.on
+                if asked and (header := await self._header(mount, names, token, scope)):
                     headers = [*message.get("headers", []), (b"set-cookie", header.encode())]
                     message = {**message, "headers": headers}
             await send(message)
