@@ -7,6 +7,8 @@
 # Which part of `make torture` (scripts/torture.py lists them); empty: all that has not passed yet. Which
 # parts of `make bench` (bench/bench.py lists them), and its options: PART='writes reads --quick'.
 PART ?=
+# Another machine than this one, of `make wheels`.
+ARCH ?=
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -22,11 +24,9 @@ dist: ## the program as it is shipped, small: target/dist/litefs-py; some minute
 	@scripts/setup.sh rust
 	cargo build --locked --profile dist
 
-wheels: dist ## wheels of the Python packages, into python/dist
-	@scripts/setup.sh uv
-	cd python && for package in litefs-py litefs-django litefs-fastapi; do \
-		(cd $$package && LITEFS_PY_BINARY=$(CURDIR)/target/dist/litefs-py ../.venv/bin/python -m hatchling build -t wheel -d ../dist) || exit 1; \
-	done
+wheels: ## wheels of the Python packages and the sdist, into python/dist; ARCH=aarch64: for that machine
+	@scripts/setup.sh rust uv static $(filter aarch64,$(ARCH))
+	cd python && .venv/bin/python tools/wheels.py $(if $(ARCH),--arch $(ARCH))
 
 static: ## the same without any library: target/MACHINE-unknown-linux-musl/dist/litefs-py
 	@scripts/setup.sh rust packages
@@ -53,7 +53,7 @@ test: ## lint, and all tests but the long ones; ends with one table
 	@python3 scripts/steps.py test
 
 torture: ## what takes longer, in parts of at most 40 minutes; PART=nemesis-3 for one; goes on where it was
-	@scripts/setup.sh system rust python uv packages
+	@scripts/setup.sh system rust python uv packages aarch64
 	@python3 scripts/torture.py $(PART)
 
 bench: ## measures beside plain SQLite, into bench/results; half an hour, 40 GB; PART='writes --quick'

@@ -9,13 +9,16 @@
 #     uv      python/.venv with the Python packages and their tools, by uv
 #     web     nginx and Chromium, for the examples of python/; done without if they fail
 #     go      Go, for the test that exchanges LTX files with the Go module; done without if it fails
-#     packages  the target of static programs, and what packages are built and tried with; what of the
-#             latter cannot be had is done without
+#     static  the target of static programs, and a C compiler for it; done without if they fail
+#     aarch64  the same for that machine, by Zig of PyPI in target/tools/zig; done without if it fails
+#     packages  `static`, and what packages are built and tried with; what cannot be had is done without
 #     deny    cargo-deny in target/tools; some minutes when it is built for the first time
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 CARGO_DENY=0.20.2
+ZIG=0.17.1
+ZIGBUILD=0.24.1
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() {
@@ -122,29 +125,53 @@ setup_go() {
 trying_missing() {
     local pair
     for pair in systemd-nspawn:systemd-container mmdebstrap:mmdebstrap crun:crun \
-        nix-instantiate:nix-bin dpkg-deb:dpkg readelf:binutils; do
+        nix-instantiate:nix-bin dpkg-deb:dpkg readelf:binutils qemu-aarch64-static:qemu-user-static; do
         command -v "${pair%%:*}" >/dev/null || echo "${pair#*:}"
     done
 }
 
-setup_packages() {
-    local target missing
-    target=$(uname -m)-unknown-linux-musl
-    if command -v rustup >/dev/null && ! rustup target list --installed | grep -qx "$target"; then
-        say "rustup target add $target"
-        rustup target add "$target"
-    fi
-    mapfile -t missing < <(trying_missing)
+# Rust's library for static programs of a machine.
+static_target() {
+    local target=$1-unknown-linux-musl
+    command -v rustup >/dev/null || return 0
+    rustup target list --installed | grep -qx "$target" && return
+    say "rustup target add $target"
+    rustup target add "$target" || say "without it, no static program for $1"
+}
+
+setup_static() {
+    static_target "$(uname -m)"
     # SQLite and ring are C: they need a compiler for that target.
-    command -v musl-gcc >/dev/null || missing+=(musl-tools)
-    ((${#missing[@]} > 0)) || return 0
+    command -v musl-gcc >/dev/null || install_or_say musl-tools
+}
+
+setup_aarch64() {
+    static_target aarch64
+    [[ $(uname -m) == aarch64 || -x target/tools/zig/bin/cargo-zigbuild ]] && return
+    say "Zig and cargo-zigbuild into target/tools/zig (440 MB)"
+    if ! python3 -m venv target/tools/zig ||
+        ! target/tools/zig/bin/python -m pip install --quiet --disable-pip-version-check \
+            "ziglang==$ZIG" "cargo-zigbuild==$ZIGBUILD"; then
+        say "no Zig: no wheel for aarch64"
+    fi
+}
+
+setup_packages() {
+    local missing
+    setup_static
+    mapfile -t missing < <(trying_missing)
+    ((${#missing[@]} == 0)) || install_or_say "${missing[@]}"
+}
+
+# Debian's packages, where that can be done; what needs them is skipped else.
+install_or_say() {
     if command -v apt-get >/dev/null && [[ $(id -u) == 0 ]]; then
-        say "apt-get install ${missing[*]}"
+        say "apt-get install $*"
         apt-get update -qq || true
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-            "${missing[@]}" >/dev/null && return
+            "$@" >/dev/null && return
     fi
-    say "missing: ${missing[*]} (Debian's names): what needs them will be skipped"
+    say "missing: $* (Debian's names): what needs them will be skipped"
 }
 
 setup_deny() {
@@ -158,7 +185,7 @@ setup_deny() {
 (($# > 0)) || set -- system rust python uv web go deny
 for part in "$@"; do
     case $part in
-    system | rust | python | uv | web | go | packages | deny) "setup_$part" ;;
+    system | rust | python | uv | web | go | static | aarch64 | packages | deny) "setup_$part" ;;
     *) fail "there is no part '$part'; see the head of this file" ;;
     esac
 done

@@ -2,7 +2,7 @@
 """Runs the parts of `make torture`, and joins what they found in one table.
 
 `make torture` runs all that has not passed yet on this very source: one that was ended goes on where it
-was. `make torture PART=nemesis-3` runs one part, in any case. Each takes less than 40 minutes on two
+was. `make torture PART=nemesis-3` runs one part, in any case; PART=django all that begin so. Each takes less than 40 minutes on two
 cores. What a part counted is kept in target/torture/parts, what it wrote in target/test-logs.
 Standard library only: it runs before anything is installed.
 """
@@ -19,7 +19,9 @@ from dataclasses import asdict
 from steps import (
     DJANGO_SUITE,
     LOGS,
+    PYTHON_TOOLS,
     ROOT,
+    STATIC,
     VENV,
     Counts,
     Step,
@@ -31,6 +33,7 @@ from steps import (
     model_step,
     package_steps,
     python_script,
+    python_step,
     report,
     run,
 )
@@ -68,10 +71,29 @@ def beside_earlier(step: Step) -> Step:
     return step
 
 
-def django() -> Step:
-    """All of Django's own tests, its databases on a mount."""
-    step = python_script("django", DJANGO_SUITE, "--all")
+def django(number: int) -> Step:
+    """A fourth of Django's own tests, its databases on a mount."""
+    step = python_script(f"django-{number}", DJANGO_SUITE, "--part", f"{number}/4")
+    step.commands.insert(0, BUILD)
     step.environment["LITEFS_PY"] = str(ROOT / "target/release/litefs-py")
+    return step
+
+
+def wheels() -> Step:
+    """The wheels as they are shipped, for other machines too, and one that is built of the sdist."""
+    dist = ROOT / "python" / "dist"
+    build = [str(PYTHON_TOOLS / "python"), "tools/wheels.py"]
+    folder = "litefs-py/tests/integration"
+    step = python_step(
+        "wheels", "-m", "integration", f"{folder}/test_wheel.py", f"{folder}/test_sdist.py"
+    )
+    step.commands[:0] = [BUILD, build, [*build, "--arch", "aarch64", "--or-skip"]]
+    step.environment |= {
+        "LITEFS_PY": str(ROOT / "target/release/litefs-py"),
+        "LITEFS_PY_DIST": str(dist),
+        "LITEFS_PY_SLOW": "1",
+        "LITEFS_PY_STATIC": str(ROOT / "target" / STATIC / "dist" / "litefs-py"),
+    }
     return step
 
 
@@ -110,13 +132,14 @@ PARTS: dict[str, Callable[[], Step]] = {
     "upgrade": lambda: beside_earlier(pytest("upgrade", "tests/cluster/test_rolling_upgrade.py")),
     "fuzz": lambda: script("fuzz", "scripts/fuzz.py"),
     "soak": lambda: script("soak", "tests/torture/soak.py", "--seconds", "1800"),
-    "django": django,
+    "wheels": wheels,
     "packages": lambda: package_steps()[0],
     "machines": lambda: package_steps()[1],
     "mutants-1": lambda: script("mutants-1", "scripts/mutants.py", "--part", "1/2"),
     "mutants-2": lambda: script("mutants-2", "scripts/mutants.py", "--part", "2/2"),
 }
 PARTS |= {f"simulation-{n + 1}": lambda n=n: simulation(n) for n in range(4)}
+PARTS |= {f"django-{n + 1}": lambda n=n: django(n + 1) for n in range(4)}
 
 
 def source() -> str:
@@ -159,9 +182,13 @@ def run_part(part: str, now: str) -> tuple[Counts, float]:
 
 
 def main() -> int:
-    wanted = sys.argv[1:]
-    if unknown := [part for part in wanted if part not in PARTS]:
-        sys.exit(f"there is no part {unknown[0]!r}; parts: {', '.join(PARTS)}")
+    wanted = []
+    for word in sys.argv[1:]:
+        found = [part for part in PARTS if part == word or part.startswith(f"{word}-")]
+        if not found:
+            sys.exit(f"there is no part {word!r}; parts: {', '.join(PARTS)}")
+        # Of `cluster` and a `cluster-1` the one that was named.
+        wanted += [word] if word in found else found
     LOGS.mkdir(parents=True, exist_ok=True)
     now = source()
     rows: list[tuple[str, Counts, float]] = []

@@ -3,8 +3,9 @@
     LITEFS_PY_BINARY=/path/to/litefs-py uv build --wheel     a program that was built elsewhere
     LITEFS_PY_LITEFS=/path/to/litefs                         LiteFS's too, kept off PATH
     LITEFS_PY_BINARY=none                                    without: clients, settings and adapters only
+    LITEFS_PY_PROFILE=release                                cargo's profile, in place of `dist`
 
-Without the variables cargo builds it, of the sources around (in the repository) or within (in the sdist). Editable
+Without the first cargo builds it, of the sources around (in the repository) or within (in the sdist). Editable
 installs have none: there LITEFS_PY, or PATH, says where it is. See docs/decisions/wheel-by-hatch-hook.md.
 """
 
@@ -77,18 +78,12 @@ class CustomBuildHook(BuildHookInterface):
                 f"cargo (Rust 1.95) on Linux. LITEFS_PY_BINARY names a program that is built, or 'none' to "
                 f"do without it."
             )
-        target = manifest.parent / "target"
-        command = [
-            "cargo",
-            "build",
-            "--locked",
-            "--profile",
-            "dist",
-            "--manifest-path",
-            str(manifest),
-        ]
-        subprocess.run([*command, "--target-dir", str(target)], check=True)
-        return target / "dist" / "litefs-py"
+        profile = os.environ.get("LITEFS_PY_PROFILE", "dist")
+        target = Path(os.environ.get("CARGO_TARGET_DIR", manifest.parent / "target")).absolute()
+        command = ["cargo", "build", "--locked", "--profile", profile, "--target-dir", str(target)]
+        # In its folder: rustup reads there which toolchain it takes.
+        subprocess.run(command, check=True, cwd=manifest.parent)
+        return target / ("debug" if profile == "dev" else profile) / "litefs-py"
 
 
 def tag(program: Path) -> str:

@@ -59,7 +59,3 @@ def raised(error: LitefsError) -> LitefsError:
     if found is not None:
         found.append(error)
     return error
-
-
-# Nothing was committed: the same request may be sent to another node.
-SAFE_TO_REPEAT = (litefs_py.NodeDown, litefs_py.QuorumLost, litefs_py.NotPrimaryError)

@@ -19,16 +19,15 @@ from litefs_py import (
     CommitOutcomeUnknown,
     LitefsError,
     NodeDown,
-    NotPrimaryError,
     Token,
     WaitTimeout,
 )
 from litefs_py.domain import cookie
+from litefs_py.domain.errors import SAFE_TO_REPEAT
 from litefs_py.usecases import writes
-from litefs_py.usecases.forwarding import Verdict
+from litefs_py.usecases.forwarding import Answer, Forward
 
 from litefs_django import conf, errors, forwarding
-from litefs_django.errors import SAFE_TO_REPEAT
 
 log = logging.getLogger("litefs_django")
 
@@ -54,47 +53,43 @@ class LitefsMiddleware:
     def _sync(self, request: HttpRequest) -> HttpResponse:
         if forwarding.is_of_concern(request):
             primary = conf.mount().primary()
-            verdict = forwarding.verdict(request, primary)
-            if verdict is Verdict.FORWARD:
-                return forwarding.send(request, primary)
-            if verdict is Verdict.REFUSE:
-                return forwarding.not_here(primary)
+            step = forwarding.before(request, primary)
+            if step is not None:
+                return forwarding.do(request, step)
         token = _token(request)
         try:
             _wait(token)
         except WaitTimeout as error:
             log.warning("%s: served all the same: %s", request.path, error)
         except NodeDown:
-            return forwarding.unavailable()
+            return forwarding.respond(forwarding.rules().unavailable())
         with writes.watching() as names, errors.watching() as raised:
             response = self.get_response(request)
         _look_behind(request, response, raised)
-        again = forwarding.primary_after(request, _error_of(request))
-        if again is not None:
-            return forwarding.send(request, again, body=False)
+        step = _step_after(request, response)
+        if step is not None:
+            return forwarding.do(request, step)
         return _answer(request, response, token, names)
 
     async def _async(self, request: HttpRequest) -> HttpResponse:
         if forwarding.is_of_concern(request):
             primary = await sync_to_async(conf.mount().primary, thread_sensitive=False)()
-            verdict = forwarding.verdict(request, primary)
-            if verdict is Verdict.FORWARD:
-                return await forwarding.send_async(request, primary)
-            if verdict is Verdict.REFUSE:
-                return forwarding.not_here(primary)
+            step = forwarding.before(request, primary)
+            if step is not None:
+                return await forwarding.do_async(request, step)
         token = _token(request)
         try:
             await _wait_async(token)
         except WaitTimeout as error:
             log.warning("%s: served all the same: %s", request.path, error)
         except NodeDown:
-            return forwarding.unavailable()
+            return forwarding.respond(forwarding.rules().unavailable())
         with writes.watching() as names, errors.watching() as raised:
             response = await self.get_response(request)
         _look_behind(request, response, raised)
-        again = forwarding.primary_after(request, _error_of(request))
-        if again is not None:
-            return await forwarding.send_async(request, again, body=False)
+        step = _step_after(request, response)
+        if step is not None:
+            return await forwarding.do_async(request, step)
         return _answer(request, response, token, names)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
@@ -102,17 +97,17 @@ class LitefsMiddleware:
         if not _may_be_repeated(request, error):
             return None
         request._litefs_error = error
-        return _of_error(error)
+        return forwarding.respond(forwarding.rules().failed(error))
 
 
-def _of_error(error: BaseException) -> HttpResponse:
-    if isinstance(error, NotPrimaryError):
-        return forwarding.not_here(error.primary)
-    return forwarding.unavailable()
-
-
-def _error_of(request: HttpRequest) -> BaseException | None:
-    return getattr(request, "_litefs_error", None)
+def _step_after(request: HttpRequest, response: HttpResponse) -> Forward | Answer | None:
+    """Whether something else takes the place of a response: nothing was committed for it."""
+    error = getattr(request, "_litefs_error", None)
+    if error is None:
+        return None
+    step = forwarding.after(request, error)
+    # What a view made of its exception by itself stays, where nobody can do better.
+    return step if isinstance(step, Forward) or response.status_code in (400, 500) else None
 
 
 def _look_behind(request: HttpRequest, response: HttpResponse, raised: list[LitefsError]) -> None:
@@ -145,9 +140,6 @@ def _token(request: HttpRequest) -> Token | None:
 def _answer(
     request: HttpRequest, response: HttpResponse, token: Token | None, names: set[str]
 ) -> HttpResponse:
-    error = _error_of(request)
-    if error is not None and response.status_code in (400, 500):
-        return _of_error(error)
     settings = conf.litefs()
     if not names or not settings.read_your_writes or not settings.enabled:
         return response

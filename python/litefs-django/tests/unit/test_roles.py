@@ -30,6 +30,11 @@ def insert(database):
         cursor.execute("INSERT INTO t VALUES (1)")
 
 
+def mark(database):
+    with database.cursor() as cursor:
+        cursor.execute("PRAGMA user_version = 5")
+
+
 def count(database):
     with database.cursor() as cursor:
         return cursor.execute("SELECT count(*) FROM t").fetchone()[0]
@@ -56,7 +61,7 @@ def test_a_replica_reads_without_the_lock_and_does_not_write(database, mount):
         other.execute("ROLLBACK")
 
     in_transaction(database, read)
-    for write in (insert, lambda database: in_transaction(database, insert)):
+    for write in (insert, mark, lambda database: in_transaction(database, insert)):
         with pytest.raises(NotPrimaryError) as caught:
             write(database)
         assert caught.value.primary == "n2"

@@ -19,13 +19,16 @@ from litefs_py import NodeDown, Token, WaitTimeout
 from litefs_py.adapters import forward
 from litefs_py.adapters.mount import Mount
 from litefs_py.usecases import forwarding, writes
-from litefs_py.usecases.forwarding import Hop, Verdict
+from litefs_py.usecases.forwarding import Answer, Forward, Hop
 
 from litefs_fastapi import failures
 from litefs_fastapi.cookies import Cookies
 from litefs_fastapi.mode import reading
 
 log = logging.getLogger("litefs_fastapi")
+
+# A close code of WebSockets.
+_TRY_AGAIN_LATER = 1013
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -43,19 +46,18 @@ class LitefsMiddleware:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """One request."""
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         mount: Mount = self.litefs.mount
         if self.rules.concern(scope["method"], scope["path"]):
             primary = await asyncio.to_thread(mount.primary)
-            hopped = forwarding.has_hopped(scope["headers"])
-            verdict = self.rules.verdict(primary, hopped)
-            if verdict is Verdict.FORWARD:
-                await self._forward(scope, receive, send, primary)
-                return
-            if verdict is Verdict.REFUSE:
-                await _answer(send, failures.not_here(self.litefs.settings, primary))
+            step = self.rules.before(scope["headers"], primary)
+            if step is not None:
+                await self._instead(step, scope, receive, send)
                 return
         token = self.cookies.read(_cookie(scope))
         try:
@@ -65,7 +67,7 @@ class LitefsMiddleware:
         except WaitTimeout as error:
             log.warning("%s: served all the same: %s", scope["path"], error)
         except NodeDown:
-            await _answer(send, failures.unavailable(self.litefs.settings))
+            await _answer(send, self.rules.unavailable())
             return
         await self._serve(scope, receive, send, mount, token)
 
@@ -79,7 +81,9 @@ class LitefsMiddleware:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
-                if names and (header := await self._header(mount, names, token, scope)):
+                # A thread of its own is only worth it where there is something to read.
+                asked = names and self.cookies.on
+                if asked and (header := await self._header(mount, names, token, scope)):
                     headers = [*message.get("headers", []), (b"set-cookie", header.encode())]
                     message = {**message, "headers": headers}
             await send(message)
@@ -88,27 +92,23 @@ class LitefsMiddleware:
             try:
                 await self.app(scope, receive, with_cookie)
             except Exception as error:
-                if begun or not failures.is_safe_to_repeat(error):
+                failure = failures.safe_to_repeat(error)
+                if begun or failure is None:
                     raise
-                failure = error
             else:
                 return
-        await self._failed(scope, send, failure)
+        step = self.rules.after(scope["method"], scope["path"], scope["headers"], failure)
+        await self._instead(step, scope, receive, send)
 
-    async def _failed(self, scope: Message, send: Send, failure: Exception) -> None:
-        """Nothing was committed. What only seemed to read can be done on the primary."""
-        refused = failures.not_primary(failure)
-        headers = scope["headers"]
-        if (
-            refused is not None
-            and self.rules.may_run_twice(scope["method"], scope["path"])
-            and not forwarding.has_body(headers)
-            and not forwarding.has_hopped(headers)
-            and self.rules.url(refused.primary) is not None
-        ):
-            await self._forward(scope, _nothing, send, refused.primary)
-            return
-        await _answer(send, failures.of_failure(self.litefs.settings, failure))
+    async def _socket(self, scope: Message, receive: Receive, send: Send) -> None:
+        """A WebSocket is served here, or refused; it cannot be sent on."""
+        if self.rules.concern("GET", scope["path"]):
+            primary = await asyncio.to_thread(self.litefs.mount.primary)
+            answer = self.rules.of_socket(scope["path"], primary)
+            if answer is not None:
+                await _refuse(scope, receive, send, answer)
+                return
+        await self.app(scope, receive, send)
 
     async def _header(
         self, mount: Mount, names: set[str], token: Token, scope: Message
@@ -118,14 +118,18 @@ class LitefsMiddleware:
 
     # To the primary
 
-    async def _forward(
-        self, scope: Message, receive: Receive, send: Send, primary: str | None
+    async def _instead(
+        self, step: Forward | Answer, scope: Message, receive: Receive, send: Send
     ) -> None:
+        if isinstance(step, Answer):
+            await _answer(send, step)
+        else:
+            await self._forward(step.url, scope, receive if step.body else _nothing, send)
+
+    async def _forward(self, url: str, scope: Message, receive: Receive, send: Send) -> None:
         first = await receive()
         if first["type"] == "http.disconnect":
             return
-        url = self.rules.url(primary)
-        assert url is not None
         request = forward.Outgoing(
             url, _target(scope), scope["method"], _outward(scope), _length(scope, first),
             self.litefs.settings.forward_timeout,
@@ -134,10 +138,10 @@ class LitefsMiddleware:
             answer = await forward.send_async(request, _body(first, receive))
         except forward.NotSent as error:
             log.warning("%s: the primary is not reached: %s", scope["path"], error)
-            await _answer(send, failures.unavailable(self.litefs.settings))
+            await _answer(send, self.rules.unavailable())
         except forward.NoAnswer as error:
             log.error("%s: no answer from the primary: %s", scope["path"], error)
-            await _answer(send, failures.no_answer())
+            await _answer(send, forwarding.no_answer())
         except _ClientGone:
             log.info("%s: the client went away", scope["path"])
         else:
@@ -194,10 +198,19 @@ def _target(scope: Message) -> bytes:
     return forwarding.target(path, scope.get("query_string", b""))
 
 
-async def _answer(send: Send, answer: failures.Answer) -> None:
-    status, headers, text = answer
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": text})
+async def _answer(send: Send, answer: Answer, protocol: str = "http") -> None:
+    start = {"type": f"{protocol}.response.start", "status": answer.status}
+    await send({**start, "headers": answer.headers})
+    await send({"type": f"{protocol}.response.body", "body": answer.text})
+
+
+async def _refuse(scope: Message, receive: Receive, send: Send, answer: Answer) -> None:
+    """Before the handshake, by an HTTP answer where the server can; others make a 403 of it."""
+    await receive()
+    if "websocket.http.response" in (scope.get("extensions") or {}):
+        await _answer(send, answer, "websocket.http")
+    else:
+        await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER})
 
 
 def _cookie(scope: Message) -> str:

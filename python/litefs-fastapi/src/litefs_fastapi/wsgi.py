@@ -12,7 +12,7 @@ from urllib.parse import quote
 from litefs_py import NodeDown, WaitTimeout
 from litefs_py.adapters import forward
 from litefs_py.usecases import forwarding, writes
-from litefs_py.usecases.forwarding import Hop, Verdict
+from litefs_py.usecases.forwarding import Answer, Forward, Hop
 
 from litefs_fastapi import failures
 from litefs_fastapi.cookies import Cookies
@@ -36,12 +36,9 @@ class LitefsWsgiMiddleware:
         mount = self.litefs.mount
         method, path = environ["REQUEST_METHOD"], _path(environ)
         if self.rules.concern(method, path):
-            primary = mount.primary()
-            verdict = self.rules.verdict(primary, _has_hopped(environ))
-            if verdict is Verdict.FORWARD:
-                return self._forward(environ, start_response, primary, True)
-            if verdict is Verdict.REFUSE:
-                return _answer(start_response, failures.not_here(self.litefs.settings, primary))
+            step = self.rules.before(forwarding.of_environ(environ), mount.primary())
+            if step is not None:
+                return self._instead(step, environ, start_response)
         token = self.cookies.read(environ.get("HTTP_COOKIE", ""))
         try:
             # On the primary a position that is not there was lost with the primary before, and never comes.
@@ -50,7 +47,7 @@ class LitefsWsgiMiddleware:
         except WaitTimeout as error:
             log.warning("%s: served all the same: %s", environ.get("PATH_INFO"), error)
         except NodeDown:
-            return _answer(start_response, failures.unavailable(self.litefs.settings))
+            return _answer(start_response, self.rules.unavailable())
         begun = False
 
         def with_cookie(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
@@ -66,51 +63,35 @@ class LitefsWsgiMiddleware:
             try:
                 return self.app(environ, with_cookie)
             except Exception as error:
-                if begun or not failures.is_safe_to_repeat(error):
+                failure = failures.safe_to_repeat(error)
+                if begun or failure is None:
                     raise
-                failure = error
-        return self._failed(environ, start_response, failure)
+        step = self.rules.after(method, path, forwarding.of_environ(environ), failure)
+        return self._instead(step, environ, start_response)
 
-    def _failed(
-        self, environ: dict[str, Any], start_response: Start, failure: Exception
+    def _instead(
+        self, step: Forward | Answer, environ: dict[str, Any], start_response: Start
     ) -> Iterable[bytes]:
-        """Nothing was committed. What only seemed to read can be done on the primary."""
-        refused = failures.not_primary(failure)
-        if (
-            refused is not None
-            and self.rules.may_run_twice(environ["REQUEST_METHOD"], _path(environ))
-            and not forwarding.has_body(forwarding.of_environ(environ))
-            and not _has_hopped(environ)
-            and self.rules.url(refused.primary) is not None
-        ):
-            return self._forward(environ, start_response, refused.primary, False)
-        return _answer(start_response, failures.of_failure(self.litefs.settings, failure))
-
-    def _forward(
-        self, environ: dict[str, Any], start_response: Start, primary: str | None, body: bool
-    ) -> Iterable[bytes]:
+        if isinstance(step, Answer):
+            return _answer(start_response, step)
         headers = forwarding.of_environ(environ)
-        # Without a length, and where the server does not say where the body ends, there is none (PEP 3333).
-        chunked = bool(environ.get("wsgi.input_terminated")) and forwarding.is_chunked(headers)
-        length = forwarding.length(headers) if body else 0
-        length = (None if chunked else 0) if length is None else length
+        endless = bool(environ.get("wsgi.input_terminated"))
+        length = forwarding.announced(headers, endless) if step.body else 0
         hop = Hop(
             os.uname().nodename, environ.get("REMOTE_ADDR"), environ.get("wsgi.url_scheme", "http")
         )
-        url = self.rules.url(primary)
-        assert url is not None
         request = forward.Outgoing(
-            url, _target(environ), environ["REQUEST_METHOD"], forwarding.outward(headers, hop),
+            step.url, _target(environ), environ["REQUEST_METHOD"], forwarding.outward(headers, hop),
             length, self.litefs.settings.forward_timeout,
         )  # fmt: skip
         try:
             answer = forward.send(request, forward.pieces(environ["wsgi.input"], length))
         except forward.NotSent as error:
             log.warning("%s: the primary is not reached: %s", environ.get("PATH_INFO"), error)
-            return _answer(start_response, failures.unavailable(self.litefs.settings))
+            return _answer(start_response, self.rules.unavailable())
         except forward.NoAnswer as error:
             log.error("%s: no answer from the primary: %s", environ.get("PATH_INFO"), error)
-            return _answer(start_response, failures.no_answer())
+            return _answer(start_response, forwarding.no_answer())
         start_response(_status(answer.status), _text(answer.headers))
         return answer
 
@@ -126,14 +107,9 @@ def _target(environ: dict[str, Any]) -> bytes:
     return forwarding.target(quote(path.encode("latin-1", "replace")).encode(), query)
 
 
-def _has_hopped(environ: dict[str, Any]) -> bool:
-    return forwarding.has_hopped(forwarding.of_environ(environ))
-
-
-def _answer(start_response: Start, answer: failures.Answer) -> list[bytes]:
-    status, headers, text = answer
-    start_response(_status(status), _text(headers))
-    return [text]
+def _answer(start_response: Start, answer: Answer) -> list[bytes]:
+    start_response(_status(answer.status), _text(answer.headers))
+    return [answer.text]
 
 
 def _status(code: int) -> str:

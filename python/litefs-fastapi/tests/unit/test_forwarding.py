@@ -326,3 +326,37 @@ def test_an_answer_that_nobody_reads_is_closed(primary):
     answer.close()
     assert answer._response.is_closed
     assert not answer._transport._pool.connections
+
+
+def socket_of(litefs, path, extensions):
+    """What a client of a WebSocket is told, by an application that accepts all."""
+    said = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+
+    async def receive():
+        return {"type": "websocket.connect"}
+
+    async def send(message):
+        said.append(message)
+
+    scope = {"type": "websocket", "path": path, "headers": [], "extensions": extensions}
+    asyncio.run(LitefsMiddleware(app, litefs)(scope, receive, send))
+    return said
+
+
+def test_a_websocket_that_writes_is_refused_on_a_replica():
+    litefs = litefs_of(forward="http://{name}:1", write_paths=["/edit"], not_primary_status=421)
+    answers = {"websocket.http.response": {}}
+    start, body = socket_of(litefs, "/edit/7", answers)
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 421)
+    assert (b"litefs-primary", b"n1") in start["headers"]
+    assert body == {"type": "websocket.http.response.body", "body": b"This node must not write.\n"}
+    # A server without that makes a 403 of it.
+    assert socket_of(litefs, "/edit/7", None) == [{"type": "websocket.close", "code": 1013}]
+    # Others are served here.
+    assert socket_of(litefs, "/news", answers) == [{"type": "websocket.accept"}]
+    litefs.mount.follows = None
+    assert socket_of(litefs, "/edit/7", answers) == [{"type": "websocket.accept"}]

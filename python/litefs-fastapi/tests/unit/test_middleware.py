@@ -152,6 +152,28 @@ def test_a_primary_waits_for_nothing(make, litefs):
     assert litefs.mount.waited == []
 
 
+def test_plain_sqlite_costs_no_thread(monkeypatch):
+    litefs = Litefs(enabled=False)
+    litefs.__dict__["mount"] = PlayedMount()
+
+    async def app(scope, receive, send):
+        writes.wrote("app.db")
+        await send({"type": "http.response.start", "status": 200})
+
+    async def no_thread(*_):
+        raise AssertionError("a thread for nothing")
+
+    monkeypatch.setattr(asyncio, "to_thread", no_thread)
+    said = []
+
+    async def send(message):
+        said.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+    asyncio.run(LitefsMiddleware(app, litefs)(scope, None, send))
+    assert said == [{"type": "http.response.start", "status": 200}]
+
+
 def test_without_a_secret():
     with pytest.raises(SettingsError, match="secret"):
         LitefsMiddleware(None, Litefs())

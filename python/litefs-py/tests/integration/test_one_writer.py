@@ -1,6 +1,8 @@
 """`connect` with LiteFS as the engine, a real one: only the primary writes."""
 
+import os
 import sqlite3
+import subprocess
 import sys
 import threading
 from contextlib import closing
@@ -8,6 +10,7 @@ from contextlib import closing
 import pytest
 from litefs_py import NotPrimaryError
 from litefs_py.cluster import wait_for
+from litefs_py.testing import why_not
 
 # Python 3.10 tells no code of SQLite's: there a write that was refused may be any `disk I/O error`.
 CODES = sys.version_info >= (3, 11)
@@ -166,3 +169,24 @@ def test_writers_on_every_node_through_switchovers(cluster, table):
     assert acknowledged <= set(rows), strange
     assert not refused & set(rows)
     assert refused
+
+
+def test_a_node_for_development(tmp_path):
+    """`dev` with this engine; it ends with the process that started it."""
+    if reason := why_not("litefs"):
+        pytest.skip(reason)
+    program = (
+        "from litefs_py.adapters.config.app import AppSettings\n"
+        f"mount = AppSettings(dev=True, dev_engine='litefs', folder={str(tmp_path)!r}).open_mount()\n"
+        "from litefs_py import connect\n"
+        "with connect('app.db', mount=mount) as connection:\n"
+        "    connection.execute('CREATE TABLE t(a)')\n"
+        "print(mount.has_one_writer(), mount.path)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=90
+    )
+    assert said.returncode == 0, said.stderr
+    one_writer, path = said.stdout.split()
+    assert one_writer == "True"
+    wait_for(lambda: not os.path.ismount(path), 30, "the end of its mount")

@@ -77,11 +77,15 @@ def test_codes_by_number_and_by_message(tmp_path):
 
 @pytest.mark.parametrize(
     ("statement", "reads"),
-    [(" select 1", True), ("PRAGMA x", True), ("ROLLBACK;", True), ("CREATE TABLE t(a)", False),
+    [(" select 1", True), ("PRAGMA x", True), ("PRAGMA foreign_keys = ON", True), ("pragma user_version=5", False),
+     ("PRAGMA user_version", True), ("PRAGMA main.application_id(7)", False), ("PRAGMA table_info(t)", True),
+     ("PRAGMA incremental_vacuum", False), ("ROLLBACK;", True), ("CREATE TABLE t(a)", False),
      ("WITH a AS (SELECT 1) INSERT INTO t SELECT * FROM a", False), ("", False), ("COMMIT", False)],
 )  # fmt: skip
 def test_what_commits_nothing(statement, reads):
     assert sqlite_codes.is_read(statement) == reads
+    # Before what only reads, nobody has to look whether this node may write. A COMMIT is of what began before.
+    assert sqlite_codes.may_write(statement) is (not reads and statement != "COMMIT")
 
 
 def test_the_nearest_word():

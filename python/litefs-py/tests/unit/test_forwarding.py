@@ -3,17 +3,20 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from litefs_py import SettingsError
+from litefs_py import NodeDown, NotPrimaryError, QuorumLost, SettingsError
 from litefs_py.adapters.config.app import AppSettings
 from litefs_py.usecases.forwarding import (
     HOP,
+    Answer,
+    Forward,
     Hop,
     Rules,
-    Verdict,
+    announced,
     has_body,
     has_hopped,
     inward,
     length,
+    no_answer,
     of_environ,
     outward,
     target,
@@ -23,32 +26,114 @@ URL = "http://{name}:8000"
 HERE = Hop("n2", "192.0.2.7", "https")
 
 
+HOPPED = [(HOP, b"n3")]
+TO_N1 = Forward("http://n1:8000")
+
+
 @pytest.mark.parametrize(
-    ("primary", "hopped", "rules", "expected"),
+    ("primary", "headers", "rules", "expected"),
     [
-        ("n1", False, Rules(URL), Verdict.FORWARD),
-        ("n1", True, Rules(URL), Verdict.REFUSE),
+        ("n1", [], Rules(URL), TO_N1),
+        ("n1", [], Rules(URL, refuse=True), TO_N1),
+        ("n1", HOPPED, Rules(URL), 503),
         # The primary, or nobody is known to be it: a write says so itself.
-        (None, False, Rules(URL), Verdict.SERVE),
-        ("n1", False, Rules(refuse=True), Verdict.REFUSE),
-        ("n1", False, Rules({"n1": "http://a"}), Verdict.FORWARD),
-        ("n1", False, Rules({"n3": "http://a"}), Verdict.REFUSE),
+        (None, [], Rules(URL), None),
+        (None, HOPPED, Rules(URL, refuse=True), None),
+        ("n1", [], Rules(refuse=True), 503),
+        ("n1", [], Rules(refuse=True, not_primary_status=421), 421),
+        ("n1", [], Rules({"n1": "http://a"}), Forward("http://a")),
+        ("n1", [], Rules({"n3": "http://a"}), 503),
         # From the mount, into a URL.
-        ("n1@evil/", False, Rules(URL), Verdict.REFUSE),
-        ("n1:80", False, Rules(URL), Verdict.REFUSE),
+        ("n1@evil/", [], Rules(URL), 503),
+        ("n1:80", [], Rules(URL), 503),
     ],
 )
-def test_verdict(primary, hopped, rules, expected):
-    assert rules.verdict(primary, hopped) is expected
+def test_before(primary, headers, rules, expected):
+    step = rules.before(headers, primary)
+    assert (step.status if isinstance(step, Answer) else step) == expected
 
 
 @given(st.text(), st.booleans(), st.booleans())
 def test_nothing_goes_on_twice_or_to_nowhere(primary, refuse, hopped):
     rules = Rules(URL, refuse)
-    if rules.verdict(primary, hopped) is Verdict.FORWARD:
+    step = rules.before(HOPPED if hopped else [], primary)
+    if isinstance(step, Forward):
         assert not hopped
-        host = rules.url(primary).removeprefix("http://").removesuffix(":8000")
+        host = step.url.removeprefix("http://").removesuffix(":8000")
         assert not set(host) & set("/@:?#[] \r\n")
+    else:
+        assert not set(b"\r\n\0") & set(b"".join(value for _, value in step.headers))
+
+
+ELSEWHERE = NotPrimaryError("it writes", "n1")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "error", "expected"),
+    [
+        ("GET", "/x", [], ELSEWHERE, Forward("http://n1:8000", body=False)),
+        ("HEAD", "/x", [(b"content-length", b"0")], ELSEWHERE, Forward("http://n1:8000", body=False)),
+        # It may have been done in part, by what is no database.
+        ("POST", "/x", [], ELSEWHERE, 503),
+        ("GET", "/here/x", [], ELSEWHERE, 503),
+        ("GET", "/x", HOPPED, ELSEWHERE, 503),
+        # Its body was read here.
+        ("GET", "/x", [(b"Content-Length", b"3")], ELSEWHERE, 503),
+        ("GET", "/x", [(b"Transfer-Encoding", b"chunked")], ELSEWHERE, 503),
+        ("GET", "/x", [], NotPrimaryError("nobody knows"), 503),
+        ("GET", "/x", [], NotPrimaryError("it writes", "n1/evil"), 503),
+        ("GET", "/x", [], NodeDown("down"), 503),
+        ("GET", "/x", [], QuorumLost("lost"), 503),
+    ],
+)  # fmt: skip
+def test_after(method, path, headers, error, expected):
+    step = Rules(URL, local_paths=("/here",)).after(method, path, headers, error)
+    assert (step.status if isinstance(step, Answer) else step) == expected
+    # Without a place to send it, it stays.
+    assert isinstance(Rules().after(method, path, headers, error), Answer)
+
+
+def test_a_socket_that_writes_is_refused_on_a_replica():
+    rules = Rules(URL, write_paths=("/live/edit",), local_paths=("/live/edit/own",))
+    assert rules.of_socket("/live/edit/1", "n1") == rules.not_here("n1")
+    assert rules.of_socket("/live/edit/1", None) is None
+    assert rules.of_socket("/live", "n1") is None
+    assert rules.of_socket("/live/edit/own", "n1") is None
+    assert Rules(write_paths=("/live",)).of_socket("/live", "n1") is None
+
+
+def said(answer):
+    return answer.status, dict(answer.headers)
+
+
+def test_what_is_answered():
+    rules = Rules(retry_after=7)
+    status, headers = said(rules.unavailable())
+    assert (status, headers[b"retry-after"], headers[b"cache-control"]) == (503, b"7", b"no-store")
+    status, headers = said(rules.not_here("n1"))
+    assert (status, headers[b"retry-after"], headers[b"litefs-primary"]) == (503, b"7", b"n1")
+    # 421: another node is to be asked, now.
+    status, headers = said(Rules(not_primary_status=421).not_here(None))
+    assert status == 421
+    assert not {b"retry-after", b"litefs-primary"} & set(headers)
+    status, headers = said(no_answer())
+    assert (status, b"retry-after" in headers) == (504, False)
+    for answer in (rules.unavailable(), rules.not_here("é\u20ac"), no_answer()):
+        assert dict(answer.headers)[b"content-length"] == str(len(answer.text)).encode()
+
+
+@pytest.mark.parametrize(
+    ("headers", "endless", "expected"),
+    [
+        ([(b"Content-Length", b"12")], False, 12),
+        ([], True, 0),
+        ([(b"transfer-encoding", b"chunked")], True, None),
+        # Nobody could say where it ends.
+        ([(b"transfer-encoding", b"chunked")], False, 0),
+    ],
+)
+def test_how_much_of_a_body_is_read(headers, endless, expected):
+    assert announced(headers, endless) == expected
 
 
 @pytest.mark.parametrize(
@@ -74,14 +159,6 @@ def test_what_is_of_concern(method, path, expected):
     assert not Rules(**paths).concern(method, path)
     # What is answered here may write all the same, on the primary.
     assert Rules(**paths).is_write(method, path) is (expected or path.startswith("/here"))
-
-
-def test_what_may_run_twice():
-    rules = Rules(URL, local_paths=("/here",))
-    assert rules.may_run_twice("GET", "/x")
-    assert not rules.may_run_twice("POST", "/x")
-    assert not rules.may_run_twice("GET", "/here/x")
-    assert not Rules().may_run_twice("GET", "/x")
 
 
 def test_headers_that_go_on():
@@ -209,6 +286,8 @@ def test_settings_of_the_environment():
     assert settings.forward == {"n1": "http://a:1", "n2": "https://b:2"}
     assert settings.rules.write_paths == ("/a", "/b")
     assert settings.not_primary_status == 421
-    assert AppSettings.from_environment({"LITEFS_FORWARD": URL}).rules.url("n7") == "http://n7:8000"
+    assert AppSettings.from_environment({"LITEFS_FORWARD": URL}).rules.before([], "n7") == Forward(
+        "http://n7:8000"
+    )
     off = AppSettings(forward=URL, refuse_writes=True, enabled=False)
     assert not off.rules.concern("POST", "/")

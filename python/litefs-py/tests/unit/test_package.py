@@ -6,6 +6,7 @@ import sys
 import litefs_py
 import pytest
 from litefs_py import BinaryNotFound, find_program
+from litefs_py.adapters import binary
 
 
 def test_an_import_loads_little():
@@ -40,3 +41,18 @@ def test_without_a_program_it_says_what_to_do(monkeypatch, tmp_path):
 
     with pytest.raises(SystemExit, match="there is no litefs-py program"):
         main()
+
+
+def test_litefs_of_the_wheel_or_of_the_machine(monkeypatch, tmp_path):
+    monkeypatch.delenv("LITEFS_PY_TEST_LITEFS", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    monkeypatch.setattr(binary, "__file__", str(tmp_path / "litefs_py/adapters/binary.py"))
+    with pytest.raises(BinaryNotFound, match="there is no LiteFS"):
+        binary.find_litefs()
+    for folder in ("path", "litefs_py/bin"):
+        program = tmp_path / folder / "litefs"
+        program.parent.mkdir(parents=True)
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+        # What came with the wheel goes with it.
+        assert binary.find_litefs() == program

@@ -74,6 +74,7 @@ def test_the_other_engine_has_no_such_roles(tmp_path, lag):
         lambda c: c.execute("INSERT INTO t VALUES (1)"),
         lambda c: c.begin(),
         lambda c: c.execute("CREATE TABLE u(a)"),
+        lambda c: c.execute("PRAGMA user_version = 5"),
         lambda c: (c.begin("DEFERRED"), c.execute("INSERT INTO t VALUES (1)")),
         lambda c: c.executemany("INSERT INTO t VALUES (?)", [(1,)]),
         lambda c: c.run_in_transaction(lambda c: c.execute("INSERT INTO t VALUES (1)")),

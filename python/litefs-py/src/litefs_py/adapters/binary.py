@@ -41,13 +41,14 @@ def find_program() -> Path:
 
 
 def find_litefs() -> Path:
-    """LiteFS itself, which is not delivered with this: the one that is named, or on PATH."""
+    """LiteFS itself: the one that is named, that was put into the wheel, or that is on PATH."""
     named = os.environ.get(LITEFS_VARIABLE)
     if named:
         if not _is_program(Path(named)):
             raise BinaryNotFound(f"{LITEFS_VARIABLE} names {named}, which is no program")
         return Path(named)
-    found = shutil.which("litefs")
+    within = Path(__file__).resolve().parents[1] / "bin" / "litefs"
+    found = str(within) if _is_program(within) else shutil.which("litefs")
     if found is None:
         raise BinaryNotFound(f"there is no LiteFS: set {LITEFS_VARIABLE}, or put litefs on PATH")
     return Path(found)

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from pathlib import Path
+from typing import Literal
 
 from litefs_py.adapters.binary import find_program
 from litefs_py.adapters.cluster import Cluster, wait_for
@@ -16,20 +17,24 @@ from litefs_py.domain.errors import ApiError, LitefsError, NodeDown, WaitTimeout
 
 _START = 60.0
 
+Engine = Literal["embedded", "litefs"]
 
-def one_node(folder: str | os.PathLike[str]) -> Mount:
+
+def one_node(folder: str | os.PathLike[str], engine: Engine = "embedded") -> Mount:
     """The mount of the node in this folder, which is started when it does not run."""
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
+    # What one engine keeps the other cannot read.
+    cluster = folder / ("cluster" if engine == "embedded" else f"cluster-{engine}")
     with open(folder / ".lock", "w") as lock:
         # Two processes at once: the second finds what the first started.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        mount = _running(folder / "cluster")
+        mount = _running(cluster)
         if mount is not None:
             return mount
-        (folder / "cluster" / "ready.json").unlink(missing_ok=True)
-        _start(folder / "cluster")
-        mount = _running(folder / "cluster")
+        (cluster / "ready.json").unlink(missing_ok=True)
+        _start(cluster, engine)
+        mount = _running(cluster)
     if mount is None:
         raise NodeDown(f"the node in {folder} does not answer")
     return mount
@@ -49,9 +54,9 @@ def _running(cluster: Path) -> Mount | None:
     return Mount(told["mount"], api) if well else None
 
 
-def _start(folder: Path) -> None:
+def _start(folder: Path, engine: Engine) -> None:
     """By a thread that lives as long as this process: the node is told to end when its starter does."""
-    cluster = Cluster(folder, 1, program=find_program(), timeout=_START)
+    cluster = Cluster(folder, 1, program=find_program(), engine=engine, timeout=_START)
     started, problem = threading.Event(), []
 
     def run() -> None:

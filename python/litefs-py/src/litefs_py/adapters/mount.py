@@ -89,8 +89,7 @@ class Mount:
             device = os.stat(self.path).st_dev
             if device != self._looked[0]:
                 # LiteFS writes its lag with a sign, the other engine without.
-                lag = (self.path / ".lag").read_bytes()
-                self._looked = (device, lag[:1] in (b"+", b"-"))
+                self._looked = (device, _read(self.path / ".lag")[:1] in ("+", "-"))
         except OSError:
             # A mount that is gone is still what it was.
             pass
@@ -105,7 +104,7 @@ class Mount:
         if not self.has_one_writer():
             return None
         try:
-            return (self.path / ".primary").read_text().strip() or None
+            return _read(self.path / ".primary").strip() or None
         except (OSError, ValueError):
             return None
 
@@ -121,7 +120,7 @@ class Mount:
         if not self.has_one_writer() or self.is_replica():
             return False
         try:
-            return int((self.path / ".lag").read_text()) == 0
+            return int(_read(self.path / ".lag")) == 0
         except (OSError, ValueError):
             return False
 
@@ -130,7 +129,7 @@ class Mount:
     def position(self, name: str) -> Position | None:
         """Where this node is with a database; none where it has none."""
         try:
-            return Position.parse(Path(f"{self.file(name)}-pos").read_text())
+            return Position.parse(_read(f"{self.file(name)}-pos"))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -226,3 +225,12 @@ class Mount:
         if not needs_status(error, failure.one_writer):
             return diagnose(failure, None, False)
         return diagnose(failure, self.status(), self.stale(device))
+
+
+def _read(path: str | os.PathLike[str]) -> str:
+    """A small file of the mount, by half as many questions to the daemon as a file object asks."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(file, 4096).decode()
+    finally:
+        os.close(file)

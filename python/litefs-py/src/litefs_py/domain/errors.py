@@ -47,6 +47,10 @@ class NotPrimaryError(LitefsError, sqlite3.OperationalError):
         self.primary, self.address, self.passed = primary, address, passed
 
 
+# What ends with one of these was not committed: the same request may be sent to another node.
+SAFE_TO_REPEAT = (NodeDown, QuorumLost, NotPrimaryError)
+
+
 class CommitOutcomeUnknown(LitefsError, sqlite3.OperationalError):
     """A COMMIT failed after it was sent to the other nodes: it may have been committed all the same.
 

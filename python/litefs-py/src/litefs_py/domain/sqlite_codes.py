@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from enum import IntEnum
 
@@ -56,7 +57,7 @@ def first_word(statement: str) -> str:
 
 def is_read(statement: str) -> bool:
     """Whether a statement outside a transaction commits nothing."""
-    return first_word(statement) in _READS
+    return first_word(statement) in _READS and not _pragma_writes(statement)
 
 
 def changes_rows(statement: str) -> bool:
@@ -69,9 +70,23 @@ def changes_rows(statement: str) -> bool:
 
 def may_write(statement: str) -> bool:
     """Whether it may write, or begins what may."""
-    return first_word(statement) not in _ONLY_READS
+    return first_word(statement) not in _ONLY_READS or _pragma_writes(statement)
+
+
+def _pragma_writes(statement: str) -> bool:
+    """Whether it is a PRAGMA that changes the file, and not only the connection."""
+    found = _PRAGMA.match(statement)
+    if found is None:
+        return False
+    name, value = found[1].lower(), found[2]
+    return name in _PRAGMAS_THAT_WRITE or (name in _PRAGMAS_THAT_SET and value is not None)
 
 
 _ONLY_READS = {"SELECT", "PRAGMA", "EXPLAIN", "VALUES", "ROLLBACK", "COMMIT", "END"}
 _READS = {"SELECT", "PRAGMA", "EXPLAIN", "BEGIN", "SAVEPOINT", "ROLLBACK", "VALUES"}
+_PRAGMA = re.compile(r"\s*PRAGMA\s+(?:\w+\s*\.\s*)?(\w+)\s*([=(])?", re.IGNORECASE)
+_PRAGMAS_THAT_WRITE = {"incremental_vacuum", "optimize"}
+_PRAGMAS_THAT_SET = {
+    "application_id", "auto_vacuum", "encoding", "journal_mode", "schema_version", "user_version",
+}  # fmt: skip
 _WRITES = {"INSERT", "UPDATE", "DELETE", "REPLACE"}

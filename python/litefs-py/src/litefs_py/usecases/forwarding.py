@@ -3,6 +3,9 @@
 Where only the primary writes (`engine: litefs`), the middleware of a replica sends them on to the application on the
 primary's machine, or answers at once that it cannot. A request goes on once at most: roles may change meanwhile, and
 two nodes that each take the other for the primary would send it to and fro.
+
+All that is decided about it is decided here. An adapter asks `concern`, and only if so who the primary is, and then
+`before`; after a failure by which nothing was committed it asks `after`. What it is told it does: send on, answer, serve.
 """
 
 from __future__ import annotations
@@ -10,8 +13,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from urllib.parse import quote
+
+from litefs_py.domain.errors import NotPrimaryError
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -33,12 +37,21 @@ _OF_A_SERVER = {b"date", b"server"}
 _TARGET = "/?:@!$&'()*+,;=-._~%[]"
 
 
-class Verdict(Enum):
-    """What the middleware does with a request."""
+@dataclass(frozen=True)
+class Answer:
+    """What the middleware itself answers, in place of the application."""
 
-    SERVE = "the application here answers"
-    FORWARD = "it goes to the primary"
-    REFUSE = "this node must not write, and there is nowhere to send it"
+    status: int
+    headers: Headers
+    text: bytes
+
+
+@dataclass(frozen=True)
+class Forward:
+    """It goes to the primary's application. `body`: with its body, which nobody has read yet."""
+
+    url: str
+    body: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,22 +63,84 @@ class Rules:
     safe_methods: frozenset[str] = frozenset({"GET", "HEAD", "OPTIONS"})
     write_paths: tuple[str, ...] = ()
     local_paths: tuple[str, ...] = ()
+    retry_after: int = 1
+    not_primary_status: int = 503
+
+    # Before the application is asked
 
     def is_write(self, method: str, path: str) -> bool:
         """Whether a request may be expected to write."""
         return method not in self.safe_methods or _beneath(path, self.write_paths)
 
     def concern(self, method: str, path: str) -> bool:
-        """Whether a replica does not simply serve such a request."""
+        """Whether a replica does not simply serve such a request: then `before` says what becomes of it."""
         on = self.to is not None or self.refuse
         return on and self.is_write(method, path) and not _beneath(path, self.local_paths)
 
-    def may_run_twice(self, method: str, path: str) -> bool:
-        """Whether one that turned out to write may be sent on after it failed here, where nothing was written."""
-        safe = method in self.safe_methods and not _beneath(path, self.local_paths)
-        return safe and self.to is not None
+    def before(
+        self, headers: Iterable[tuple[bytes, bytes]], primary: str | None
+    ) -> Forward | Answer | None:
+        """For a request that is of concern, on a node that follows this primary; none if it follows nobody. The
+        application here serves it where nothing is returned."""
+        if primary is None:
+            return None
+        url = self._url(primary)
+        if url is not None and not has_hopped(headers):
+            return Forward(url)
+        return self.not_here(primary)
 
-    def url(self, primary: str | None) -> str | None:
+    def of_socket(self, path: str, primary: str | None) -> Answer | None:
+        """For a WebSocket, which begins with a GET and cannot be sent on: one that writes is refused at once."""
+        if primary is None or not self.concern("GET", path):
+            return None
+        return self.not_here(primary)
+
+    # After it failed
+
+    def after(
+        self,
+        method: str,
+        path: str,
+        headers: Iterable[tuple[bytes, bytes]],
+        error: BaseException,
+    ) -> Forward | Answer:
+        """For a request that ended with an error by which nothing was committed (`SAFE_TO_REPEAT`): what only seemed to
+        read can be done on the primary, once, and without a body, which was read here."""
+        if isinstance(error, NotPrimaryError):
+            headers = list(headers)
+            url = self._url(error.primary)
+            once = not has_hopped(headers) and not has_body(headers)
+            if url is not None and once and self._may_run_twice(method, path):
+                return Forward(url, body=False)
+        return self.failed(error)
+
+    def failed(self, error: BaseException) -> Answer:
+        """Of such an error, where it goes nowhere."""
+        if isinstance(error, NotPrimaryError):
+            return self.not_here(error.primary)
+        return self.unavailable()
+
+    # What is answered
+
+    def unavailable(self) -> Answer:
+        """503: nothing was committed, another node may be asked the same."""
+        return _answer(503, b"The database is not available at this moment.\n", self._later())
+
+    def not_here(self, primary: str | None) -> Answer:
+        """Nothing was committed; who may write is in a header."""
+        more = self._later() if self.not_primary_status == 503 else []
+        # From the mount, into a header.
+        if primary is not None and primary.isprintable():
+            more.append((PRIMARY.lower().encode(), primary.encode("latin-1", "replace")))
+        return _answer(self.not_primary_status, b"This node must not write.\n", more)
+
+    def _later(self) -> Headers:
+        return [(b"retry-after", str(self.retry_after).encode())]
+
+    def _may_run_twice(self, method: str, path: str) -> bool:
+        return method in self.safe_methods and not _beneath(path, self.local_paths)
+
+    def _url(self, primary: str | None) -> str | None:
         """Where the primary's application is; none where that is not known."""
         if primary is None or self.to is None:
             return None
@@ -73,13 +148,22 @@ class Rules:
             return self.to.replace("{name}", primary) if _NAME.fullmatch(primary) else None
         return self.to.get(primary)
 
-    def verdict(self, primary: str | None, hopped: bool) -> Verdict:
-        """For a request that is of concern, on a node that follows this primary; none if it follows nobody."""
-        if primary is None:
-            return Verdict.SERVE
-        if self.url(primary) is not None and not hopped:
-            return Verdict.FORWARD
-        return Verdict.REFUSE
+
+def no_answer() -> Answer:
+    """504, and not 502: a load balancer that tries a 502 again would do it twice."""
+    return _answer(
+        504, b"The node that writes did not answer; it may have done what was asked.\n", []
+    )
+
+
+def _answer(status: int, text: bytes, more: Headers) -> Answer:
+    headers = [
+        (b"content-type", b"text/plain"),
+        (b"content-length", str(len(text)).encode()),
+        *more,
+        (b"cache-control", b"no-store"),
+    ]
+    return Answer(status, headers, text)
 
 
 def _beneath(path: str, places: Iterable[str]) -> bool:
@@ -130,6 +214,14 @@ def length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
 def is_chunked(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Whether its body's length is not told."""
     return any(name == b"transfer-encoding" for name, _ in _lower(headers))
+
+
+def announced(headers: Iterable[tuple[bytes, bytes]], endless: bool) -> int | None:
+    """How much of a body to read and send; none: until it ends, which only some servers let one see (`endless`).
+    Without a length, where the server does not say where the body ends, there is none (PEP 3333)."""
+    headers = list(headers)
+    told = length(headers)
+    return None if told is None and endless and is_chunked(headers) else told or 0
 
 
 def has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:

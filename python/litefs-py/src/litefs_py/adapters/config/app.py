@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -45,6 +46,10 @@ class AppSettings(BaseModel):
         default=False,
         description="Starts a cluster of one node in `folder` when the first database is opened, for "
         "development. It ends with the process that started it. Needs FUSE.",
+    )
+    dev_engine: Literal["embedded", "litefs"] = Field(
+        default="embedded",
+        description="The engine of `dev`. `litefs` takes the LiteFS in the wheel, or on PATH; its node is the primary.",
     )
     mount: Path = Field(
         default=Path(DEFAULT_MOUNT), description="The mount of this machine's node."
@@ -128,7 +133,8 @@ class AppSettings(BaseModel):
     )
     write_paths: list[str] = Field(
         default=[],
-        description="Paths, with all beneath them, whose requests write whatever their method.",
+        description="Paths, with all beneath them, whose requests write whatever their method. A WebSocket there is "
+        "refused on a replica.",
     )
     local_paths: list[str] = Field(
         default=[],
@@ -189,7 +195,7 @@ class AppSettings(BaseModel):
                 given[spell_variable(name)] = _of_text(name, value)
         return cls.parse(given, spell_variable)
 
-    @property
+    @cached_property
     def rules(self) -> Rules:
         """What the middleware does with requests on a replica."""
         return Rules(
@@ -198,6 +204,8 @@ class AppSettings(BaseModel):
             frozenset(self.safe_methods),
             tuple(self.write_paths),
             tuple(self.local_paths),
+            self.retry_after,
+            self.not_primary_status,
         )
 
     def open_mount(self) -> Mount:
@@ -205,7 +213,7 @@ class AppSettings(BaseModel):
         if self.dev:
             from litefs_py.adapters.dev import one_node
 
-            return one_node(self.folder)
+            return one_node(self.folder, self.dev_engine)
         if not self.enabled:
             self.folder.mkdir(parents=True, exist_ok=True)
             return Mount(self.folder.absolute(), self.api, enabled=False)
