@@ -13,7 +13,7 @@ import json
 import tarfile
 from datetime import UTC, datetime
 
-from common import BUILT, ROOT, architecture, static_program, time_of_the_source, version
+from common import BUILT, architecture, named, static_program, time_of_the_source, version
 
 ACCOUNTS = {
     "etc/passwd": "root:x:0:0:root:/root:/usr/bin/litefs-py\nnobody:x:65534:65534:nobody:/:/\n",
@@ -144,7 +144,7 @@ def make():
 
 def main():
     image = make()
-    print(f"{image.relative_to(ROOT)}  {image.stat().st_size / 1e6:.1f} MB")
+    print(f"{named(image)}  {image.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@
 #     go      Go, for the test that exchanges LTX files with the Go module; done without if it fails
 #     packages  the target of static programs, and what packages are built and tried with; what of the
 #             latter cannot be had is done without
+#     images  what the disk image is made of, and started with; done without likewise
 #     deny    cargo-deny in target/tools; some minutes when it is built for the first time
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -127,16 +128,41 @@ trying_missing() {
     done
 }
 
+# And for each that a disk image is made and started with.
+image_missing() {
+    local pair
+    for pair in mmdebstrap:mmdebstrap mkfs.ext4:e2fsprogs mkfs.vfat:dosfstools sfdisk:fdisk mcopy:mtools \
+        grub-mkimage:grub-common qemu-img:qemu-utils qemu-system-x86_64:qemu-system-x86 \
+        ssh-keygen:openssh-client; do
+        PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || echo "${pair#*:}"
+    done
+    [[ -e /usr/lib/grub/i386-pc ]] || echo grub-pc-bin
+    [[ -e /usr/lib/grub/x86_64-efi ]] || echo grub-efi-amd64-bin
+    [[ -e /usr/share/ovmf/OVMF.fd ]] || echo ovmf
+}
+
 setup_packages() {
     local target missing
     target=$(uname -m)-unknown-linux-musl
     if command -v rustup >/dev/null && ! rustup target list --installed | grep -qx "$target"; then
         say "rustup target add $target"
-        rustup target add "$target"
+        rustup target add "$target" || say "no $target: what needs a static program will be skipped"
     fi
     mapfile -t missing < <(trying_missing)
     # SQLite and ring are C: they need a compiler for that target.
     command -v musl-gcc >/dev/null || missing+=(musl-tools)
+    optional "${missing[@]}"
+}
+
+setup_images() {
+    local missing
+    mapfile -t missing < <(image_missing)
+    optional "${missing[@]}"
+}
+
+# Debian's packages that are done without where they cannot be had.
+optional() {
+    local missing=("$@")
     ((${#missing[@]} > 0)) || return 0
     if command -v apt-get >/dev/null && [[ $(id -u) == 0 ]]; then
         say "apt-get install ${missing[*]}"
@@ -158,7 +184,7 @@ setup_deny() {
 (($# > 0)) || set -- system rust python uv web go deny
 for part in "$@"; do
     case $part in
-    system | rust | python | uv | web | go | packages | deny) "setup_$part" ;;
+    system | rust | python | uv | web | go | packages | images | deny) "setup_$part" ;;
     *) fail "there is no part '$part'; see the head of this file" ;;
     esac
 done

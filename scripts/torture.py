@@ -95,6 +95,30 @@ def litefs(name: str, rounds: int) -> Step:
     return step
 
 
+def packages() -> Step:
+    """Of the program as it is shipped."""
+    static, looked, _ = package_steps("dist")
+    if not static.skip:
+        looked.commands = static.commands + looked.commands
+    return looked
+
+
+def machines(*options: str) -> Step:
+    """On machines, with the package that the part `packages` has made."""
+    step = package_steps("dist", *options)[2]
+    if "--engine" in options:
+        step.name = "machines-litefs"
+    return step
+
+
+def qemu() -> Step:
+    """The disk image, made and booted."""
+    step = machines("appliance", "appliance_uefi")
+    step.name = "qemu"
+    step.commands.insert(0, [sys.executable, "packaging/qcow2.py"])
+    return step
+
+
 PARTS: dict[str, Callable[[], Step]] = {
     "cluster": lambda: pytest("cluster", "tests/cluster"),
     "programs-1": lambda: pytest("programs-1", "tests/sqlite_programs", "-k", "mptester"),
@@ -111,8 +135,10 @@ PARTS: dict[str, Callable[[], Step]] = {
     "fuzz": lambda: script("fuzz", "scripts/fuzz.py"),
     "soak": lambda: script("soak", "tests/torture/soak.py", "--seconds", "1800"),
     "django": django,
-    "packages": lambda: package_steps()[0],
-    "machines": lambda: package_steps()[1],
+    "packages": packages,
+    "machines": machines,
+    "machines-litefs": lambda: machines("--engine", "litefs"),
+    "qemu": qemu,
     "mutants-1": lambda: script("mutants-1", "scripts/mutants.py", "--part", "1/2"),
     "mutants-2": lambda: script("mutants-2", "scripts/mutants.py", "--part", "2/2"),
 }
@@ -142,6 +168,9 @@ def kept(part: str, now: str) -> tuple[Counts, float] | None:
 def run_part(part: str, now: str) -> tuple[Counts, float]:
     step = PARTS[part]()
     log = LOGS / f"{part}.log"
+    if step.skip:
+        print(f"{part:<16} skipped: {step.skip}", flush=True)
+        return Counts(skipped=1, reasons=[f"{part}: {step.skip}"]), 0.0
     print(f"{part:<16} …", flush=True)
     began = time.monotonic()
     good = run(step, log)
