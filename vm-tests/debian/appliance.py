@@ -22,7 +22,7 @@ form(n1, n2)
 with subtest("power on, with a name that is taken: the console says what is wrong"):
     n3.container.first_boot = first_boot("n2")
     n3.start()
-    shown("litefs-py is not set up", timeout=600)
+    shown("litefs-py is not set up", timeout=900)
     shown("n2 at 192.168.1.3:4321 cannot be set up")
     n3.connect()
 
@@ -54,7 +54,7 @@ with subtest("it has become a machine of its own, and as large as its disk"):
     t.assertEqual(
         int(n3.succeed("df --output=size -BM / | tail -n 1").strip(" \n\tM")) > 3500, True
     )
-    n3.wait_until_succeeds("cloud-init status | grep -Eq 'done|error'", timeout=300)
+    n3.wait_until_succeeds("cloud-init status | grep -Eq 'done|error'", timeout=900)
     t.assertEqual(n3.succeed("systemctl --failed --no-legend").strip(), "")
 
 load(n1, n2, n3)
@@ -62,13 +62,13 @@ with subtest("its power goes under load, and it comes back"):
     n3.crash()
     more(n1)
     n3.start()
-    ready(n3, timeout=600)
+    ready(n3, timeout=900)
 
 with subtest("it is rebooted in order"):
     before = n3.succeed("cat /proc/sys/kernel/random/boot_id").strip()
     n3.execute("systemctl reboot", timeout=60)
-    n3.wait_until_succeeds(f"! grep -q {before} /proc/sys/kernel/random/boot_id", timeout=600)
-    ready(n3, timeout=600)
+    n3.wait_until_succeeds(f"! grep -q {before} /proc/sys/kernel/random/boot_id", timeout=900)
+    ready(n3, timeout=900)
     sql(n3, "insert into written values ('rebooted', 1)")
 
 acked, failed = stop_load(n1, n2, n3)

@@ -13,6 +13,8 @@ from nspawn.place import CGROUPS, remove_tree
 # The image has 2 GiB: it grows at the first boot.
 DISK = "4G"
 MEMORY = "1024"
+# Emulation works everywhere; a KVM within a virtual machine often only seems to.
+ACCELERATOR = "kvm" if os.environ.get("LITEFS_PY_TEST_KVM") == "1" else "tcg"
 # Of one command's way in, beyond what the command takes.
 WAY_IN = 30
 
@@ -42,7 +44,7 @@ def quiet(*command, **options):
 
 class Guest:
     # Under emulation, on a machine that has more to do.
-    BOOT = 600
+    BOOT = 900
 
     def __init__(self, name, number, folder, image, cable, hosts, group, log):
         self.name, self.number, self.folder = name, number, Path(folder)
@@ -104,7 +106,7 @@ ethernets:
         self.process = subprocess.Popen(
             [
                 "qemu-system-x86_64", "-name", self.name, "-machine", "q35",
-                "-accel", "kvm", "-accel", "tcg", "-cpu", "max", "-m", MEMORY, "-smp", "2", *self.firmware,
+                "-accel", ACCELERATOR, "-cpu", "max", "-m", MEMORY, "-smp", "2", *self.firmware,
                 "-display", "none", "-monitor", f"unix:{self.folder / 'monitor'},server,nowait",
                 "-chardev", f"file,id=console,path={self.log.name},append=on", "-serial", "chardev:console",
                 "-drive", f"file={self.disk},if=virtio,format=qcow2",
@@ -189,6 +191,8 @@ ethernets:
         target.write_text(self.ssh(f"cat {shlex.quote(str(source))}", 60)[1])
 
     def console(self):
+        if not self.is_up():
+            raise OSError(f"{self.name} is off: see its console")
         return Path(self.log.name).read_text(errors="replace")
 
     def clear(self):
