@@ -247,7 +247,14 @@ def missing():
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("--package", type=Path, help="default: the newest in target/packages")
-    package = arguments.parse_args().package or newest_package()
+    arguments.add_argument(
+        "--missing", action="store_true", help="print what it lacks here; make nothing"
+    )
+    wanted = arguments.parse_args()
+    if wanted.missing:
+        print(missing())
+        return
+    package = wanted.package or newest_package()
     if package is None:
         raise SystemExit("there is no package: make deb")
     if lacking := missing():

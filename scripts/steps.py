@@ -147,7 +147,12 @@ def lint_steps() -> list[Step]:
         Step("ruff format", [[ruff, "format", "--check", *python]], count_one),
         Step(
             "shellcheck",
-            [[str(VENV / "shellcheck"), *git_files("*.sh", ".ci/run", "packaging/deb/p*", "images/debian/usr/*")]],
+            [
+                [
+                    str(VENV / "shellcheck"),
+                    *git_files("*.sh", ".ci/run", "packaging/deb/p*", "images/debian/usr/*"),
+                ]
+            ],
             count_one,
         ),
     ]

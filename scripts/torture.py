@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -105,17 +106,25 @@ def packages() -> Step:
 
 def machines(*options: str) -> Step:
     """On machines, with the package that the part `packages` has made."""
-    step = package_steps("dist", *options)[2]
-    if "--engine" in options:
-        step.name = "machines-litefs"
-    return step
+    return package_steps("dist", *options)[2]
 
 
 def qemu() -> Step:
     """The disk image, made and booted."""
-    step = machines("appliance", "appliance_uefi")
-    step.name = "qemu"
-    step.commands.insert(0, [sys.executable, "packaging/qcow2.py"])
+    step = machines("appliance")
+    asked = [sys.executable, "packaging/qcow2.py", "--missing"]
+    lacking = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    if lacking:
+        step.skip = f"a disk image needs {lacking}"
+    step.commands.insert(0, asked[:-1])
+    return step
+
+
+def site() -> Step:
+    """A Django site of the wheels, on machines."""
+    step = machines("django_site")
+    step.environment["LITEFS_PY_SITE"] = str(ROOT / "target" / "site")
+    step.commands.insert(0, [sys.executable, "scripts/wheels_for_machines.py"])
     return step
 
 
@@ -139,6 +148,7 @@ PARTS: dict[str, Callable[[], Step]] = {
     "machines": machines,
     "machines-litefs": lambda: machines("--engine", "litefs"),
     "qemu": qemu,
+    "site": site,
     "mutants-1": lambda: script("mutants-1", "scripts/mutants.py", "--part", "1/2"),
     "mutants-2": lambda: script("mutants-2", "scripts/mutants.py", "--part", "2/2"),
 }

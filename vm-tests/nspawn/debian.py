@@ -81,9 +81,9 @@ def settle(folder):
     default.symlink_to("/lib/systemd/system/multi-user.target")
 
 
-def layer_of(package, folder, lower, litefs=None):
-    """Installs the package upon `lower`, and LiteFS where it is given; what that changed is in the folder that is
-    answered. In /root of the machines: the package, and an earlier one."""
+def layer_of(package, folder, lower, litefs=None, site=None):
+    """Installs the package upon `lower`, and LiteFS and a folder of Python packages where they are given; what that
+    changed is in the folder that is answered. In /root of the machines: the package, and an earlier one."""
     upper, work, merged = (folder / name for name in ("upper", "work", "merged"))
     for made in (upper, work, merged):
         made.mkdir(parents=True)
@@ -95,6 +95,10 @@ def layer_of(package, folder, lower, litefs=None):
         if litefs:
             shutil.copyfile(litefs, merged / "usr/bin/litefs")
             (merged / "usr/bin/litefs").chmod(0o755)
+        if site:
+            project = ROOT / "python" / "examples" / "django"
+            shutil.copytree(site, merged / "opt/site")
+            shutil.copytree(project, merged / "opt/project")
         done = subprocess.run(
             ["chroot", merged, "dpkg", "--install", "/root/litefs-py.deb"],
             capture_output=True,

@@ -106,7 +106,7 @@ ethernets:
         self.process = subprocess.Popen(
             [
                 "qemu-system-x86_64", "-name", self.name, "-machine", "q35",
-                "-accel", ACCELERATOR, "-cpu", "max", "-m", MEMORY, "-smp", "2", *self.firmware,
+                "-accel", ACCELERATOR, "-cpu", "max", "-m", MEMORY, *self.firmware,
                 "-display", "none", "-monitor", f"unix:{self.folder / 'monitor'},server,nowait",
                 "-chardev", f"file,id=console,path={self.log.name},append=on", "-serial", "chardev:console",
                 "-drive", f"file={self.disk},if=virtio,format=qcow2",

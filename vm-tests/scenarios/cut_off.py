@@ -48,5 +48,4 @@ with subtest("the leader hears nobody, but is heard"):
     it_comes_back(cut)
 
 acked, failed = stop_load(n1, n2, n3)
-hit = []
 nothing_lost_but(hit, acked, n1, n2, n3)
