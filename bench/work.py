@@ -30,6 +30,21 @@ def writes(database, seconds, synchronous):
     return done / (time.perf_counter() - start)
 
 
+def paced(database, seconds, each):
+    """Seconds of each small transaction, begun at this pace: of a machine that has time left."""
+    connection = connect(database)
+    text, found = "x" * 100, []
+    at = time.perf_counter()
+    end = at + float(seconds)
+    while at < end:
+        time.sleep(max(0, at - time.perf_counter()))
+        start = time.perf_counter()
+        connection.execute("INSERT INTO t(x) VALUES (?)", (text,))
+        found.append(time.perf_counter() - start)
+        at += float(each)
+    return found
+
+
 def together(database, seconds, wait):
     """The same, begun after so many seconds, when all clients have started: transactions a second,
     the longest of them, and how many failed."""

@@ -52,10 +52,11 @@ impl ShortPath {
 }
 
 /// Listens on a Unix socket of mode 0660 (no-open-door). A socket that was left there by an earlier
-/// process is replaced in one step. Non-blocking.
+/// process is replaced in one step. Its folder is made if it is not there: /run is empty after each boot.
+/// Non-blocking.
 ///
 /// # Errors
-/// The folder is missing, or may not be written to; the group may not be given.
+/// The folder cannot be made, or not be written to; the group may not be given.
 pub fn bind_socket(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
     let Some(name) = path.file_name() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path names no socket"));
@@ -64,6 +65,9 @@ pub fn bind_socket(path: &Path, group: Option<u32>) -> io::Result<UnixListener> 
     new.push(name);
     new.push(format!(".{}", std::process::id()));
     let new = path.with_file_name(new);
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder)?;
+    }
     match std::fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -358,7 +358,12 @@ async fn a_long_path_and_a_stale_socket() {
     let short = ShortPath::of(&path).unwrap();
     let _client = std::os::unix::net::UnixStream::connect(short.as_path()).unwrap();
     listener.accept().unwrap();
-    assert!(bind_socket(&folder.path().join("none/api.sock"), None).is_err());
+    drop(
+        bind_socket(&folder.path().join("run/litefs-py/api.sock"), None)
+            .expect("its folder is made"),
+    );
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    assert!(bind_socket(&folder.path().join("file/api.sock"), None).is_err());
 }
 
 #[tokio::test]

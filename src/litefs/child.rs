@@ -21,7 +21,7 @@ use super::timing;
 use crate::cluster::End;
 use crate::core::clock::unix_seconds;
 use crate::core::{DatabaseName, Position};
-use crate::store::{durable, set_litefs_aside};
+use crate::store::{durable, finish_litefs_commits, set_litefs_aside};
 
 /// Between two looks at how LiteFS is.
 const LOOK: Duration = Duration::from_millis(250);
@@ -161,6 +161,8 @@ impl Litefs {
                 return Err("it was killed, and is not gone yet; its lease runs out".to_owned());
             }
         };
+        // Before anybody else may be chosen: then this node counts with what applications were told it has.
+        self.finish_commits().await;
         self.end_session(end, GIVE_BACK).await;
         self.counters.ended(code);
         Ok(Ended { code })
@@ -194,10 +196,21 @@ impl Litefs {
             Ok::<_, String>(program)
         });
         let program = program.await.map_err(|error| error.to_string())??;
+        // A daemon that ended with its LiteFS did not come to this.
+        self.finish_commits().await;
         // Whatever held it is gone.
         self.end_session(End::Died, GIVE_BACK).await;
         self.give_up_broken().await?;
         Ok(program)
+    }
+
+    /// What LiteFS, which is gone, had answered and not kept yet.
+    async fn finish_commits(&self) {
+        let folder = self.settings.folder.clone();
+        let finish = tokio::task::spawn_blocking(move || finish_litefs_commits(&folder));
+        for (database, position) in finish.await.unwrap_or_default() {
+            tracing::warn!(%database, %position, "finished the commit that LiteFS had answered when it ended");
+        }
     }
 
     /// converges, nothing-discarded: a database that LiteFS cannot open any more, and without which it does

@@ -1,4 +1,4 @@
-//! What the daemon asks of its own LiteFS over HTTP. One connection a request, everything bounded.
+//! What the daemon asks of its own LiteFS over HTTP. No connection outlives its question, everything is bounded.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Body, Frame, Incoming};
+use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::HOST;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -60,9 +61,14 @@ impl Client {
     /// It does not answer, or answers what no LiteFS does that is known here.
     pub async fn look(self, within: Duration) -> Result<Seen, ClientError> {
         let asked = async {
-            let (headers, info) = self.whole(Method::GET, "/info", &[]).await?;
-            let (_, variables) = self.whole(Method::GET, "/debug/vars", &[]).await?;
-            read(&headers, &info, &variables)
+            // Asked some times a second: on one connection.
+            let mut requests = self.connect().await?;
+            let info = self.ask(&mut requests, Method::GET, "/info", &[], empty()).await?;
+            let (head, info) = info.into_parts();
+            let info = self.body(info).await?;
+            let variables = self.ask(&mut requests, Method::GET, "/debug/vars", &[], empty());
+            let variables = self.body(variables.await?.into_body()).await?;
+            read(&head.headers, &info, &variables)
         };
         self.within("how it is", within, asked).await
     }
@@ -209,10 +215,10 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
     ) -> Result<Response<Incoming>, ClientError> {
-        self.send_with(method, path, headers, Full::<Bytes>::default()).await
+        self.send_with(method, path, headers, empty()).await
     }
 
-    async fn send_with<B>(
+    async fn send_with<B: Sent>(
         self,
         method: Method,
         path: &str,
@@ -220,22 +226,44 @@ impl Client {
         body: B,
     ) -> Result<Response<Incoming>, ClientError>
     where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let broken = |why: &dyn std::fmt::Display| self.unreachable(&why.to_string());
-        let stream = TcpStream::connect(self.address()).await.map_err(|error| broken(&error))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| broken(&error))?;
+        let mut requests = self.connect().await?;
+        self.ask(&mut requests, method, path, headers, body).await
+    }
+
+    async fn connect<B: Sent>(self) -> Result<SendRequest<B>, ClientError>
+    where
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let stream =
+            TcpStream::connect(self.address()).await.map_err(|error| self.unreachable(&error))?;
+        let (requests, connection) =
+            handshake(TokioIo::new(stream)).await.map_err(|error| self.unreachable(&error))?;
         tokio::spawn(connection);
+        Ok(requests)
+    }
+
+    async fn ask<B: Sent>(
+        self,
+        requests: &mut SendRequest<B>,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: B,
+    ) -> Result<Response<Incoming>, ClientError>
+    where
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let what = format!("{method} {path}");
         let mut request = Request::builder().method(method).uri(path).header(HOST, "localhost");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(body).map_err(|error| broken(&error))?;
-        let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
+        let request = request.body(body).map_err(|error| self.unreachable(&error))?;
+        requests.ready().await.map_err(|error| self.unreachable(&error))?;
+        let response =
+            requests.send_request(request).await.map_err(|error| self.unreachable(&error))?;
         if response.status() == StatusCode::OK {
             return Ok(response);
         }
@@ -244,6 +272,15 @@ impl Client {
         let said = String::from_utf8_lossy(&said).trim().to_owned();
         Err(ClientError::Refused { what, code, said })
     }
+}
+
+/// A body that can be sent.
+trait Sent: Body<Data = Bytes> + Send + Unpin + 'static {}
+
+impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Sent for B {}
+
+fn empty() -> Full<Bytes> {
+    Full::default()
 }
 
 /// A number that no LiteFS has drawn for itself: by it the daemon asks its own LiteFS for what only

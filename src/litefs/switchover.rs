@@ -126,21 +126,30 @@ impl Litefs {
         })
     }
 
-    async fn halt_and_hand(
+    /// A HALT of each database that has none yet. Whether there was such a one.
+    async fn halt_others(
         &self,
-        seen: &Seen,
-        target: NodeId,
         lock: i64,
+        stands: &mut Positions,
         halted: &mut Vec<String>,
-    ) -> Result<(), String> {
-        let mut stands = Positions::new();
-        let names = self.client.look(ANSWER).await.map_err(|error| error.to_string())?.positions;
-        for name in names.into_keys() {
+    ) -> Result<bool, String> {
+        let there = self.client.look(ANSWER).await.map_err(|error| error.to_string())?.positions;
+        let mut any = false;
+        for name in there.into_keys() {
+            if stands.contains_key(&name) {
+                continue;
+            }
+            any = true;
             // Before it is known to have worked: it must be ended also if the answer is lost.
             halted.push(name.clone());
             let at = self.client.halt(&name, lock, HALT).await;
             stands.insert(name, at.map_err(|error| error.to_string())?);
         }
+        Ok(any)
+    }
+
+    /// Waits until a node lacks nothing of this.
+    async fn has_everything(&self, target: NodeId, stands: &Positions) -> Result<(), String> {
         loop {
             let theirs: Seen = self.ask(target, &Ask::Standing, ANSWER).await?;
             // Where it only takes its time, nothing is said of whom it is attached to.
@@ -149,10 +158,24 @@ impl Litefs {
             if gone {
                 return Err(format!("{} is no longer attached", self.name_of(target)));
             }
-            if holds_all_of(&theirs.positions, &stands) {
-                break;
+            if holds_all_of(&theirs.positions, stands) {
+                return Ok(());
             }
             sleep(AGAIN).await;
+        }
+    }
+
+    async fn halt_and_hand(
+        &self,
+        seen: &Seen,
+        target: NodeId,
+        lock: i64,
+        halted: &mut Vec<String>,
+    ) -> Result<(), String> {
+        let mut stands = Positions::new();
+        // Once more after the target has everything: an application may have made a database meanwhile.
+        while self.halt_others(lock, &mut stands, halted).await? {
+            self.has_everything(target, &stands).await?;
         }
         let handed = self.client.hand_over(&seen.litefs_id, ANSWER).await;
         handed.map_err(|error| error.to_string())?;

@@ -24,7 +24,7 @@
 //! block fills its page, the page index is the one that the pages make. Not read, and said so:
 //! files without checksums of the database (Litestream's), pages as LZ4 frames (Go up to 0.5.1),
 //! and versions 1 and 2, which cannot be told from version 3 by their magic number. Of version 1, which
-//! LiteFS speaks, a snapshot can be written ([`SnapshotV1`]).
+//! LiteFS speaks, files can be written ([`EncoderV1`]).
 //!
 //! Checksums in [`Header`] and [`Trailer`] are as `core` has them: an empty database has 0. On the
 //! wire that is the flag alone (and 0 before a snapshot); this room translates.
@@ -54,4 +54,4 @@ pub use ends::Ends;
 pub use error::LtxError;
 pub use header::{Header, Trailer, WalSpan};
 pub use pages::{pack, unpack};
-pub use version_one::SnapshotV1;
+pub use version_one::EncoderV1;

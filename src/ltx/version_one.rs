@@ -1,4 +1,5 @@
-//! A whole database as LTX version 1, which LiteFS 0.5 reads: what a LiteFS's data folder begins with.
+//! A transaction as LTX version 1, which LiteFS 0.5 reads: a whole database, with which a LiteFS's data folder
+//! begins, or what a commit changed.
 //!
 //! ```text
 //! header 100 | per page: number 4, the page | four zero bytes
@@ -19,25 +20,22 @@ use crate::core::Checksum;
 /// Where the next page's number would be: the end of the pages.
 const END_OF_PAGES: [u8; 4] = [0; 4];
 
-/// Writes one snapshot, page by page. Small pages to a file want a buffer around it.
+/// Writes one file, page by page. Small pages to a file want a buffer around it.
 ///
-/// Dropped before [`SnapshotV1::finish`], it leaves a file that LiteFS refuses.
-pub struct SnapshotV1<W: Write> {
+/// Dropped before [`EncoderV1::finish`], it leaves a file that LiteFS refuses.
+pub struct EncoderV1<W: Write> {
     sink: Sink<W>,
     header: Header,
     order: PageOrder,
     database: Checksum,
 }
 
-impl<W: Write> SnapshotV1<W> {
+impl<W: Write> EncoderV1<W> {
     /// Checks the header and writes it.
     ///
     /// # Errors
-    /// The header says something impossible, or is of no snapshot; or writing failed.
+    /// The header says something impossible; or writing failed.
     pub fn new(writer: W, header: Header) -> Result<Self, LtxError> {
-        if !header.is_snapshot() {
-            return Err(LtxError::Txids { min: header.min_txid, max: header.max_txid });
-        }
         let bytes = header.to_bytes()?;
         let mut sink = Sink::new(writer);
         sink.put(&bytes, "the header")?;
@@ -45,7 +43,7 @@ impl<W: Write> SnapshotV1<W> {
         Ok(Self { sink, header, order, database: Checksum(Checksum::FLAG) })
     }
 
-    /// Writes the next page: all of them but the lock page, in order.
+    /// Writes the next page, in order; of a snapshot all but the lock page.
     ///
     /// # Errors
     /// The page cannot come next or has a wrong length, or writing failed.
@@ -60,14 +58,15 @@ impl<W: Write> SnapshotV1<W> {
         self.sink.put(page, "a page")
     }
 
-    /// Writes the trailer, and hands the writer back. `post_apply`: what the pages have to add up to.
+    /// Writes the trailer, and hands the writer back. `post_apply`: of the database after it; what the pages
+    /// of a snapshot have to add up to.
     ///
     /// # Errors
-    /// They do not, or some are missing; or writing failed.
+    /// They do not, or some of its pages are missing; or writing failed.
     pub fn finish(mut self, post_apply: Checksum) -> Result<(W, Trailer), LtxError> {
         self.order.end()?;
         let said = post_apply_to_wire(post_apply, self.header.commit)?;
-        if said != self.database {
+        if self.header.is_snapshot() && said != self.database {
             return Err(LtxError::SnapshotChecksum { said, computed: self.database });
         }
         self.sink.put(&END_OF_PAGES, "the end of the pages")?;
@@ -101,8 +100,8 @@ mod tests {
         sum.toggle(page_checksum(2, &[2; 512]))
     }
 
-    fn pages() -> SnapshotV1<Vec<u8>> {
-        let mut snapshot = SnapshotV1::new(Vec::new(), header(1)).unwrap();
+    fn pages() -> EncoderV1<Vec<u8>> {
+        let mut snapshot = EncoderV1::new(Vec::new(), header(1)).unwrap();
         snapshot.page(1, &[1; 512]).unwrap();
         snapshot.page(2, &[2; 512]).unwrap();
         snapshot
@@ -121,13 +120,23 @@ mod tests {
         assert_eq!(ends.position.checksum, sum());
     }
 
+    /// Of what a commit changed it is not known here what the whole adds up to.
+    #[test]
+    fn a_commit_holds_the_pages_that_it_changed() {
+        let header = Header { pre_apply: sum(), max_txid: Txid(2), ..header(2) };
+        let mut file = EncoderV1::new(Vec::new(), header).unwrap();
+        file.page(2, &[3; 512]).unwrap();
+        let after = Checksum(sum().0 ^ 5);
+        let (bytes, _) = file.finish(after).unwrap();
+        let ends = Ends::parse(bytes.first_chunk().unwrap(), bytes.last_chunk().unwrap()).unwrap();
+        assert_eq!((ends.min_txid, ends.base, ends.position.checksum), (Txid(2), sum(), after));
+    }
+
     #[test]
     fn what_is_no_whole_database_is_refused() {
-        let no_snapshot = Header { pre_apply: sum(), ..header(2) };
-        assert!(matches!(SnapshotV1::new(Vec::new(), no_snapshot), Err(LtxError::Txids { .. })));
         let wrong = Checksum(sum().0 ^ 1);
         assert!(matches!(pages().finish(wrong), Err(LtxError::SnapshotChecksum { .. })));
-        let mut short = SnapshotV1::new(Vec::new(), header(1)).unwrap();
+        let mut short = EncoderV1::new(Vec::new(), header(1)).unwrap();
         assert!(short.page(2, &[2; 512]).is_err(), "page 1 comes first");
         assert!(short.page(1, &[1; 511]).is_err());
         short.page(1, &[1; 512]).unwrap();

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{IFlags, Mode, OFlags};
 use rustix::mount::{UnmountFlags, unmount};
@@ -17,6 +17,10 @@ const DEVICE: &str = "/dev/fuse";
 const CONNECTIONS: &str = "/sys/fs/fuse/connections";
 /// How long whatever is mounted there already may take to answer a stat.
 const ANSWER: Duration = Duration::from_secs(3);
+/// For the mount of a daemon that is just ending: it lasts until the last of its threads is gone.
+const ENDING: Duration = Duration::from_secs(3);
+/// Between two looks at it.
+const AGAIN: Duration = Duration::from_millis(20);
 /// Dead mounts upon each other: more than a few are another trouble.
 const MOST_STALE: usize = 16;
 
@@ -60,9 +64,17 @@ pub enum MountError {
 pub(super) fn prepare(path: &Path) -> Result<(), MountError> {
     let device = std::fs::File::options().read(true).write(true).open(DEVICE);
     device.map_err(|source| MountError::NoDevice { source })?;
-    for _ in 0..MOST_STALE {
+    let deadline = Instant::now() + ENDING;
+    let mut cleared = 0;
+    while cleared < MOST_STALE {
         let left = match stat(path)? {
-            Some(Ok(true)) => return check_empty(path),
+            Some(Ok(true)) => match check_empty(path) {
+                Err(MountError::InUse { .. }) if Instant::now() < deadline => {
+                    std::thread::sleep(AGAIN);
+                    continue;
+                }
+                checked => return checked,
+            },
             Some(Ok(false)) => return Err(MountError::NotAFolder { path: path.to_owned() }),
             // fuse(4): the connection of a file system whose daemon has ended.
             Some(Err(error)) if error.raw_os_error() == Some(libc::ENOTCONN) => {
@@ -79,6 +91,7 @@ pub(super) fn prepare(path: &Path) -> Result<(), MountError> {
         };
         tracing::warn!(?path, "clearing the mount that a dead daemon left");
         detach(path, left).map_err(|source| MountError::Stale { path: path.to_owned(), source })?;
+        cleared += 1;
     }
     let source = io::Error::other("there are too many of them upon each other");
     Err(MountError::Stale { path: path.to_owned(), source })

@@ -10,7 +10,7 @@ use super::durable;
 use super::outside::{Outside, OutsideError, at, quick_check};
 use super::record::Record;
 use crate::core::{Checksum, Position, Txid};
-use crate::ltx::{Header, SnapshotV1, WalSpan};
+use crate::ltx::{EncoderV1, Header, WalSpan};
 
 /// Bytes that are written at once.
 const PIECE: usize = 1 << 20;
@@ -62,7 +62,7 @@ pub fn make_for_litefs(
     };
     let file = File::create_new(&path).map_err(at("make", &path))?;
     let mut snapshot =
-        SnapshotV1::new(BufWriter::with_capacity(PIECE, file), header).map_err(failed)?;
+        EncoderV1::new(BufWriter::with_capacity(PIECE, file), header).map_err(failed)?;
     outside.each_page(|pgno, page| snapshot.page(pgno, page).map_err(failed))?;
     let (file, _) = snapshot.finish(position.checksum).map_err(failed)?;
     let file = file.into_inner().map_err(|error| at("write", &path)(error.into_error()))?;

@@ -25,8 +25,8 @@ pub struct LitefsDatabase {
     /// By its last LTX file.
     pub position: Position,
     /// What of its WAL that file was made of.
-    wal: WalSpan,
-    folder: PathBuf,
+    pub(super) wal: WalSpan,
+    pub(super) folder: PathBuf,
 }
 
 impl LitefsDatabase {
@@ -52,7 +52,7 @@ impl LitefsDatabase {
         Ok(found)
     }
 
-    fn in_folder(folder: PathBuf) -> Result<Option<Self>, OutsideError> {
+    pub(super) fn in_folder(folder: PathBuf) -> Result<Option<Self>, OutsideError> {
         let damaged = |why: String| OutsideError::Damaged { path: folder.clone(), why };
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         let name = DatabaseName::new(name).map_err(|error| damaged(error.to_string()))?;

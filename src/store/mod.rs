@@ -42,6 +42,7 @@ mod folder;
 pub mod fuzzing;
 mod image;
 mod in_place;
+mod litefs_commit;
 mod litefs_folder;
 mod newcomer;
 mod outside;
@@ -70,6 +71,7 @@ pub use database::{APPLIER_SLOT, Database, FIRST_STORE_SLOT, JournalMode, Sizes}
 pub use error::StoreError;
 pub use folder::{Aside, Recovered, Store};
 pub use image::Image;
+pub use litefs_commit::finish_litefs_commits;
 pub use litefs_folder::{
     LitefsDatabase, LitefsShape, litefs_checksum_at, litefs_positions, litefs_shape,
     set_litefs_aside,

@@ -50,6 +50,8 @@ struct Frames {
     path: PathBuf,
     /// Page number to the last frame of it that counts.
     latest: HashMap<u32, u32>,
+    /// The last of them, which is a commit.
+    last: u32,
 }
 
 /// A file at a moment: what a write to it would change.
@@ -277,6 +279,37 @@ impl Outside {
         Ok((to, encoded))
     }
 
+    /// Where the last commit in its WAL ends: bytes from the WAL's beginning. 0: there is none.
+    pub(super) fn wal_end(&self) -> u64 {
+        let frames = self.frames.as_ref();
+        frames.map_or(0, |frames| wal::frame_offset(self.header.page_size, frames.last + 1))
+    }
+
+    /// The pages, in order, that commits from there on in the WAL have written, as far as they are still in
+    /// the database; without the lock page.
+    pub(super) fn pages_since(&self, offset: u64) -> Vec<u32> {
+        let page_size = self.header.page_size;
+        let counts = |pgno: u32, frame: u32| {
+            wal::frame_offset(page_size, frame) >= offset
+                && pgno <= self.pages
+                && pgno != lock_page(page_size)
+        };
+        let latest = self.frames.iter().flat_map(|frames| &frames.latest);
+        let mut pages: Vec<u32> =
+            latest.filter(|(pgno, frame)| counts(**pgno, **frame)).map(|(pgno, _)| *pgno).collect();
+        pages.sort_unstable();
+        pages
+    }
+
+    /// One page.
+    pub(super) fn page(&self, pgno: u32) -> Result<Vec<u8>, OutsideError> {
+        let page_size = self.header.page_size as usize;
+        let mut page = vec![0; page_size];
+        let offset = u64::from(pgno.saturating_sub(1)) * page_size as u64;
+        self.read_at(offset, &mut page).map_err(at("read", &self.path))?;
+        Ok(page)
+    }
+
     /// All pages but the lock page, in order.
     pub(super) fn each_page(
         &self,
@@ -439,7 +472,7 @@ fn read_frames(
         }
     }
     drop(reader);
-    Ok(committed.map(|tip| (Frames { file, path: path.to_owned(), latest }, tip)))
+    Ok(committed.map(|tip| (Frames { file, path: path.to_owned(), latest, last: tip.frame }, tip)))
 }
 
 /// Fills the buffer; false at the end of the file.

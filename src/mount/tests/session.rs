@@ -209,8 +209,14 @@ fn a_mount_point_that_will_not_do_is_refused() {
     fs::create_dir(folders.path().join("used")).unwrap();
     let first = at("used").unwrap();
     assert!(matches!(at("used"), Err(MountError::InUse { .. })));
-    first.stop().unwrap();
-    at("used").unwrap().stop().unwrap();
+    // Who was there is just ending: that is waited for.
+    std::thread::scope(|threads| {
+        let next = threads.spawn(|| at("used"));
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(!next.is_finished());
+        first.stop().unwrap();
+        next.join().unwrap().unwrap().stop().unwrap();
+    });
 }
 
 /// While nothing is mounted no program makes a database of its own in the folder beneath.
