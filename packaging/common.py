@@ -9,6 +9,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # Where packages go; tests put theirs, of a program that was built quickly, elsewhere.
 BUILT = Path(os.environ.get("LITEFS_PY_PACKAGES", ROOT / "target" / "packages"))
 
+# How hard packages are compressed, 1 to 9; tests make theirs quickly.
+LEVEL = int(os.environ.get("LITEFS_PY_PACKED", "9"))
+
 # Of Rust's name for a machine: Debian's, and the OCI's.
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from common import (
     BUILT,
+    LEVEL,
     ROOT,
     architecture,
     named,
@@ -120,7 +121,7 @@ def make(upstream, revision):
         fill(root, full_version)
         settle(root, seconds)
         subprocess.run(
-            ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", root, package],
+            ["dpkg-deb", "--root-owner-group", "-Zxz", f"-z{LEVEL}", "--build", root, package],
             check=True,
             stdout=subprocess.DEVNULL,
             env={**os.environ, "SOURCE_DATE_EPOCH": str(seconds)},

@@ -234,6 +234,7 @@ def package_steps(profile: str, *scenarios: str) -> list[Step]:
     environment = {
         "LITEFS_PY_STATIC": str(ROOT / "target" / STATIC / profile / "litefs-py"),
         "LITEFS_PY_PACKAGES": str(folder),
+        "LITEFS_PY_PACKED": "9" if profile == "dist" else "1",
     }
     build = ["cargo", "build", "--locked", "--profile", profile, "--target", STATIC]
     static = Step("static", [build], count_one)

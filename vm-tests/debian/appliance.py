@@ -25,7 +25,7 @@ with subtest("power on: it joins as user data says, and shows it on its console"
     ready(n3, timeout=900)
     n3.fail("test -e /etc/litefs-py/first-boot")
     n1.wait_until_succeeds("litefs-py member list | grep -w n3 | grep -w voter", timeout=60)
-    shown("follower")
+    shown("node n3: replica")
 
 with subtest("nobody has a password, SSH takes keys alone"):
     told = n3.succeed("cut -d: -f2 /etc/shadow | sort -u").split()
