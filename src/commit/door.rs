@@ -29,6 +29,15 @@ pub enum FileKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owner(pub u64);
 
+/// Who writes. The kernel names the owner that the process's own locks have; a lock of an open file
+/// description (`F_OFD_SETLK`) has another.
+#[derive(Clone, Copy)]
+pub struct Writer<'a> {
+    pub owner: Option<Owner>,
+    /// The process, as [`LockRequest::pid`] has it. Takes a look at /proc.
+    pub pid: &'a dyn Fn() -> u32,
+}
+
 /// One open file of an application. Given by the mount, unique while the daemon lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Handle(pub u64);
@@ -118,7 +127,7 @@ pub trait DatabaseFiles: Send + Sync {
         &self,
         kind: FileKind,
         handle: Handle,
-        owner: Option<Owner>,
+        writer: Writer<'_>,
         offset: u64,
         data: Vec<u8>,
         reply: Reply<u32>,

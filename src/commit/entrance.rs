@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::database::Database;
-use super::door::{Conflict, DatabaseFiles, Errno, FileKind, Handle, LockRequest, Owner, Reply};
+use super::door::{
+    Conflict, DatabaseFiles, Errno, FileKind, Handle, LockRequest, Owner, Reply, Writer,
+};
 use super::hold::LockOwner;
 use super::lock;
 use crate::core::ports::{ByteRange, KernelCache, LockFile, LockKind};
@@ -131,14 +133,14 @@ impl DatabaseFiles for Database {
         &self,
         kind: FileKind,
         handle: Handle,
-        owner: Option<Owner>,
+        writer: Writer<'_>,
         offset: u64,
         data: Vec<u8>,
         reply: Reply<u32>,
     ) {
         let Some(me) = self.me.upgrade() else { return reply(Err(Errno(libc::EIO))) };
         match kind {
-            FileKind::Wal => me.wal_write(owner, offset, data, reply),
+            FileKind::Wal => me.wal_write(writer, offset, data, reply),
             FileKind::Database => me.database_write(handle, offset, &data, reply),
             FileKind::Journal => me.journal_write(offset, data, reply),
             // Without passthrough the kernel brings the applications' pages of the shm here.

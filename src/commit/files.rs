@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::bytes::Wal;
 use super::database::{Database, Later, State};
-use super::door::{Errno, FileKind, Handle, Owner, Reply};
+use super::door::{Errno, FileKind, Handle, Reply, Writer};
 use super::hold::{Follow, Hold, LockOwner, Phase, Withheld};
 use super::lock;
 use crate::capture::{JournalEvent, Refusal, WalEvent};
@@ -19,14 +19,14 @@ impl Database {
     /// A write to the WAL. Rule 1 and Rule 20 show here as EIO.
     pub(super) fn wal_write(
         self: &Arc<Self>,
-        owner: Option<Owner>,
+        writer: Writer<'_>,
         offset: u64,
         data: Vec<u8>,
         reply: Reply<u32>,
     ) {
         let mut later = Later::default();
         let mut state = lock(&self.state);
-        match self.follow_wal(&mut state, owner, offset, &data) {
+        match self.follow_wal(&mut state, writer, offset, &data) {
             Ok(WalEvent::Pass | WalEvent::Repeat) => {
                 let len = data.len() as u32;
                 let result = self.write_bytes(FileKind::Wal, offset, &data).map(|()| len);
@@ -45,13 +45,12 @@ impl Database {
     fn follow_wal(
         &self,
         state: &mut State,
-        owner: Option<Owner>,
+        writer: Writer<'_>,
         offset: u64,
         data: &[u8],
     ) -> Result<WalEvent, Errno> {
-        let hold = state.hold.as_mut().filter(|hold| {
-            owner.is_none_or(|owner| hold.owner == LockOwner::App(owner)) && !hold.journal_mode()
-        });
+        let hold = state.hold.as_mut().filter(|hold| !hold.journal_mode());
+        let hold = hold.and_then(|hold| hold.is_by(writer).then_some(hold));
         let Some(hold) = hold else {
             self.notices.refuse(
                 self.name.as_str(),

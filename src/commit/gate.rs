@@ -336,6 +336,7 @@ impl Database {
             owner: LockOwner::App(request.owner),
             handle: request.handle,
             pid: request.pid,
+            writes_as: None,
             base: self.store.head(),
             follow,
             phase: Phase::Open,

@@ -4,7 +4,7 @@ use crate::capture::{JournalCapture, JournalCommit, WalCapture, WalTransaction};
 use crate::core::Position;
 use crate::store::Preview;
 
-use super::door::{Errno, Handle, Owner, Reply};
+use super::door::{Errno, Handle, Owner, Reply, Writer};
 
 /// Who stands in a lock table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,6 +92,8 @@ pub struct Hold {
     pub owner: LockOwner,
     pub handle: Handle,
     pub pid: u32,
+    /// As whom its process writes, where the lock is of an open file description.
+    pub writes_as: Option<Owner>,
     /// The position that its transaction is made on.
     pub base: Position,
     pub follow: Follow,
@@ -102,6 +104,21 @@ impl Hold {
     /// The file whose lock it is.
     pub fn journal_mode(&self) -> bool {
         matches!(self.follow, Follow::Journal(_))
+    }
+
+    /// Whether this is the one who holds the lock: the owner, or who owns a lock of an open file description of
+    /// the same process, which is as far as SQLite's own locks tell connections apart.
+    pub fn is_by(&mut self, writer: Writer<'_>) -> bool {
+        let LockOwner::App(holder) = self.owner else { return writer.owner.is_none() };
+        let Some(owner) = writer.owner else { return true };
+        if owner == holder || self.writes_as == Some(owner) {
+            return true;
+        }
+        let same = (writer.pid)() == self.pid;
+        if same {
+            self.writes_as = Some(owner);
+        }
+        same
     }
 
     /// Its proposal is out, or its fate unknown: the daemon keeps the lock when its owner goes.

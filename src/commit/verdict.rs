@@ -385,6 +385,7 @@ pub(super) fn daemon_hold(base: crate::core::Position, owner: LockOwner, follow:
         owner,
         handle: super::door::Handle(0),
         pid: std::process::id(),
+        writes_as: None,
         base,
         follow,
         phase: Phase::Open,

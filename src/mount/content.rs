@@ -10,8 +10,15 @@ use fuser::{Errno, FileHandle, LockOwner, ReplyAttr, ReplyData, ReplyWrite};
 use super::caching::{FOLDER, NEVER};
 use super::filesystem::Shared;
 use super::inodes::Inode;
-use super::special;
-use crate::commit::door::{self, FileKind, Handle, Owner};
+use super::{process, special};
+use crate::commit::door::{self, FileKind, Handle, Owner, Writer};
+
+/// Who writes, as the kernel says it.
+#[derive(Clone, Copy)]
+pub(super) struct By {
+    pub(super) owner: Option<LockOwner>,
+    pub(super) thread: u32,
+}
 
 /// What `chmod`, `chown`, `truncate` and their like ask for. Times are not kept: setting them is
 /// accepted and changes nothing.
@@ -81,14 +88,17 @@ impl Shared {
         handle: FileHandle,
         offset: u64,
         data: &[u8],
-        owner: Option<LockOwner>,
+        by: By,
         reply: ReplyWrite,
     ) {
         let Some((known, kind)) = self.file(inode) else { return reply.error(Errno::EBADF) };
         known.files.write(
             kind,
             Handle(handle.0),
-            owner.map(|o| Owner(o.0)),
+            Writer {
+                owner: by.owner.map(|owner| Owner(owner.0)),
+                pid: &|| process::of_thread(by.thread),
+            },
             offset,
             data.to_vec(),
             Box::new(|result| match result {

@@ -16,7 +16,7 @@ use fuser::{
 };
 
 use super::attributes::Ownership;
-use super::content::Change;
+use super::content::{By, Change};
 use super::folder::Listings;
 use super::inodes::Inode;
 use super::locks::Asked;
@@ -253,7 +253,7 @@ impl fuser::Filesystem for Filesystem {
 
     fn write(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         handle: FileHandle,
         offset: u64,
@@ -263,7 +263,8 @@ impl fuser::Filesystem for Filesystem {
         owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        caught("write", || self.0.write(Inode::of(ino), handle, offset, data, owner, reply));
+        let by = By { owner, thread: request.pid() };
+        caught("write", || self.0.write(Inode::of(ino), handle, offset, data, by, reply));
     }
 
     fn flush(

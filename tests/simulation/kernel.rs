@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use litefs_py::commit::door::{
-    Conflict, DatabaseFiles, Databases, Errno, FileKind, Handle, LockRequest, Owner, Reply,
+    Conflict, DatabaseFiles, Databases, Errno, FileKind, Handle, LockRequest, Owner, Reply, Writer,
 };
 use litefs_py::core::DatabaseName;
 use litefs_py::core::ports::{ByteRange, KernelCache, LockFile, LockKind};
@@ -236,8 +236,8 @@ impl Process {
     ) -> Result<(), Errno> {
         self.step();
         let len = data.len() as u64;
-        let owner = Some(self.owner);
-        let done = Self::asks(|reply| self.files.write(kind, handle, owner, at, data, reply));
+        let writer = Writer { owner: Some(self.owner), pid: &|| self.pid };
+        let done = Self::asks(|reply| self.files.write(kind, handle, writer, at, data, reply));
         if kind == FileKind::Database {
             // Written through: what was kept of these pages is read anew.
             let mut pages = self.cache.lock();

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::commit::door::{
-    Conflict, DatabaseFiles, Databases, Errno, FileKind, Handle, LockRequest, Owner, Reply,
+    Conflict, DatabaseFiles, Databases, Errno, FileKind, Handle, LockRequest, Owner, Reply, Writer,
 };
 use crate::core::ports::{KernelCache, LockFile, LockKind};
 use crate::core::{Checksum, DatabaseName, Position, Txid};
@@ -282,7 +282,7 @@ impl DatabaseFiles for LocalFiles {
         &self,
         kind: FileKind,
         _: Handle,
-        _: Option<Owner>,
+        _: Writer<'_>,
         offset: u64,
         data: Vec<u8>,
         reply: Reply<u32>,
