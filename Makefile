@@ -2,7 +2,7 @@
 # there). `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help build dist wheels static deb oci fmt lint test torture bench demo setup
+.PHONY: help build dist wheels static deb oci qcow2 fmt lint test torture bench demo setup
 
 # Which part of `make torture` (scripts/torture.py lists them); empty: all that has not passed yet. Which
 # parts of `make bench` (bench/bench.py lists them), and its options: PART='writes reads --quick'.
@@ -11,7 +11,7 @@ PART ?=
 ARCH ?=
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /\1\t/' | expand -t 12
 
 setup: ## installs everything that any target needs
 	@scripts/setup.sh
@@ -38,6 +38,10 @@ deb: static ## the Debian package: target/packages/litefs-py_VERSION_ARCH.deb
 oci: static ## the container image: target/packages/litefs-py_VERSION_ARCH.oci.tar
 	python3 packaging/oci.py
 
+qcow2: deb ## the disk of a machine, for BIOS and UEFI: target/packages/litefs-py_VERSION_ARCH.qcow2
+	@scripts/setup.sh images
+	python3 packaging/qcow2.py
+
 fmt: ## formats all code
 	@scripts/setup.sh rust python uv
 	cargo fmt
@@ -49,11 +53,11 @@ lint: ## formatting, clippy, dependencies, Python and shell; changes nothing
 	@python3 scripts/steps.py lint
 
 test: ## lint, and all tests but the long ones; ends with one table
-	@scripts/setup.sh system rust python uv deny web go
+	@scripts/setup.sh system rust python uv deny web go packages
 	@python3 scripts/steps.py test
 
 torture: ## what takes longer, in parts of at most 40 minutes; PART=nemesis-3 for one; goes on where it was
-	@scripts/setup.sh system rust python uv packages aarch64
+	@scripts/setup.sh system rust python uv packages images aarch64
 	@python3 scripts/torture.py $(PART)
 
 bench: ## measures beside plain SQLite, into bench/results; half an hour, 40 GB; PART='writes --quick'

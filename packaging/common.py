@@ -6,7 +6,11 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BUILT = ROOT / "target" / "packages"
+# Where packages go; tests put theirs, of a program that was built quickly, elsewhere.
+BUILT = Path(os.environ.get("LITEFS_PY_PACKAGES", ROOT / "target" / "packages"))
+
+# How hard packages are compressed, 1 to 9; tests make theirs quickly.
+LEVEL = int(os.environ.get("LITEFS_PY_PACKED", "9"))
 
 # Of Rust's name for a machine: Debian's, and the OCI's.
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -33,6 +37,16 @@ def dynamic_libraries(program):
         ["readelf", "--dynamic", program], capture_output=True, text=True, check=True
     )
     return re.findall(r"\(NEEDED\).*\[(.+)\]", told.stdout)
+
+
+def newest_package():
+    made = sorted(BUILT.glob("litefs-py_*.deb"), key=lambda path: path.stat().st_mtime)
+    return made[-1] if made else None
+
+
+def named(made):
+    """As a person at the root of the repository calls it."""
+    return made.relative_to(ROOT) if made.is_relative_to(ROOT) else made
 
 
 def version():

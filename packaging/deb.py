@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Makes the Debian package of the static program, by dpkg-deb: target/packages/litefs-py_VERSION_ARCH.deb.
 
-    packaging/deb.py [--revision 1]     wants dpkg-deb, readelf
+    packaging/deb.py [--version 0.1.0] [--revision 1]     wants dpkg-deb, readelf
+    LITEFS_PY_STATIC=/path packaging/deb.py               of another program than `make static` builds
 
 Standard library only.
 """
@@ -14,7 +15,16 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from common import BUILT, ROOT, architecture, static_program, time_of_the_source, version
+from common import (
+    BUILT,
+    LEVEL,
+    ROOT,
+    architecture,
+    named,
+    static_program,
+    time_of_the_source,
+    version,
+)
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = ["postinst", "prerm", "postrm"]
@@ -101,8 +111,8 @@ def settle(root, seconds):
         os.utime(path, (seconds, seconds))
 
 
-def make(revision):
-    full_version = f"{version()}-{revision}"
+def make(upstream, revision):
+    full_version = f"{upstream}-{revision}"
     seconds = time_of_the_source()
     BUILT.mkdir(parents=True, exist_ok=True)
     package = BUILT / f"litefs-py_{full_version}_{architecture()}.deb"
@@ -111,7 +121,7 @@ def make(revision):
         fill(root, full_version)
         settle(root, seconds)
         subprocess.run(
-            ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", root, package],
+            ["dpkg-deb", "--root-owner-group", "-Zxz", f"-z{LEVEL}", "--build", root, package],
             check=True,
             stdout=subprocess.DEVNULL,
             env={**os.environ, "SOURCE_DATE_EPOCH": str(seconds)},
@@ -121,9 +131,13 @@ def make(revision):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    arguments.add_argument(
+        "--version", default=version(), help="the program's, as the package says it"
+    )
     arguments.add_argument("--revision", default="1", help="Debian's part of the version")
-    package = make(arguments.parse_args().revision)
-    print(f"{package.relative_to(ROOT)}  {package.stat().st_size / 1e6:.1f} MB")
+    wanted = arguments.parse_args()
+    package = make(wanted.version, wanted.revision)
+    print(f"{named(package)}  {package.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@
 #     static  the target of static programs, and a C compiler for it; done without if they fail
 #     aarch64  the same for that machine, by Zig of PyPI in target/tools/zig; done without if it fails
 #     packages  `static`, and what packages are built and tried with; what cannot be had is done without
+#     images  what the disk image is made of, and started with; done without likewise
 #     deny    cargo-deny in target/tools; some minutes when it is built for the first time
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -130,6 +131,19 @@ trying_missing() {
     done
 }
 
+# And for each that a disk image is made and started with.
+image_missing() {
+    local pair
+    for pair in mmdebstrap:mmdebstrap mkfs.ext4:e2fsprogs mkfs.vfat:dosfstools sfdisk:fdisk mcopy:mtools \
+        grub-mkimage:grub-common qemu-img:qemu-utils qemu-system-x86_64:qemu-system-x86 \
+        ssh-keygen:openssh-client; do
+        PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || echo "${pair#*:}"
+    done
+    [[ -e /usr/lib/grub/i386-pc ]] || echo grub-pc-bin
+    [[ -e /usr/lib/grub/x86_64-efi ]] || echo grub-efi-amd64-bin
+    [[ -e /usr/share/ovmf/OVMF.fd ]] || echo ovmf
+}
+
 # Rust's library for static programs of a machine.
 static_target() {
     local target=$1-unknown-linux-musl
@@ -142,7 +156,7 @@ static_target() {
 setup_static() {
     static_target "$(uname -m)"
     # SQLite and ring are C: they need a compiler for that target.
-    command -v musl-gcc >/dev/null || install_or_say musl-tools
+    command -v musl-gcc >/dev/null || optional musl-tools
 }
 
 setup_aarch64() {
@@ -160,11 +174,19 @@ setup_packages() {
     local missing
     setup_static
     mapfile -t missing < <(trying_missing)
-    ((${#missing[@]} == 0)) || install_or_say "${missing[@]}"
+    optional "${missing[@]}"
 }
 
-# Debian's packages, where that can be done; what needs them is skipped else.
-install_or_say() {
+setup_images() {
+    local missing
+    mapfile -t missing < <(image_missing)
+    optional "${missing[@]}"
+}
+
+# Debian's packages that are done without where they cannot be had.
+optional() {
+    local missing=("$@")
+    ((${#missing[@]} > 0)) || return 0
     if command -v apt-get >/dev/null && [[ $(id -u) == 0 ]]; then
         say "apt-get install $*"
         apt-get update -qq || true
@@ -185,7 +207,7 @@ setup_deny() {
 (($# > 0)) || set -- system rust python uv web go deny
 for part in "$@"; do
     case $part in
-    system | rust | python | uv | web | go | static | aarch64 | packages | deny) "setup_$part" ;;
+    system | rust | python | uv | web | go | static | aarch64 | packages | images | deny) "setup_$part" ;;
     *) fail "there is no part '$part'; see the head of this file" ;;
     esac
 done

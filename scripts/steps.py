@@ -147,7 +147,12 @@ def lint_steps() -> list[Step]:
         Step("ruff format", [[ruff, "format", "--check", *python]], count_one),
         Step(
             "shellcheck",
-            [[str(VENV / "shellcheck"), *git_files("*.sh", ".ci/run", "packaging/deb/p*")]],
+            [
+                [
+                    str(VENV / "shellcheck"),
+                    *git_files("*.sh", ".ci/run", "packaging/deb/p*", "images/debian/usr/*"),
+                ]
+            ],
             count_one,
         ),
     ]
@@ -211,17 +216,41 @@ def model_step(name: str, *options: str) -> Step:
 STATIC = f"{os.uname().machine}-unknown-linux-musl"
 
 
-def package_steps() -> list[Step]:
-    """What is delivered: built as it is shipped, looked at, and run on machines of its own."""
-    static = ["cargo", "build", "--locked", "--profile", "dist", "--target", STATIC]
-    packages = [[sys.executable, f"packaging/{kind}.py"] for kind in ("deb", "oci")]
+def static_missing() -> str:
+    """Why no static program can be built here; empty: it can."""
+    if not have("musl-gcc"):
+        return "no musl-gcc to build a static program with (Debian: musl-tools)"
+    asked = ["rustc", "--print", "target-libdir", "--target", STATIC]
+    told = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True)
+    if told.returncode or not Path(told.stdout.strip()).is_dir():
+        return f"no {STATIC} to build for (rustup target add)"
+    return ""
+
+
+def package_steps(profile: str, *scenarios: str) -> list[Step]:
+    """What is delivered: built, looked at, and run on machines of its own. `make test` has a program that is
+    built quickly, and packages of its own folder."""
+    folder = ROOT / "target" / ("packages" if profile == "dist" else f"{profile}-packages")
+    environment = {
+        "LITEFS_PY_STATIC": str(ROOT / "target" / STATIC / profile / "litefs-py"),
+        "LITEFS_PY_PACKAGES": str(folder),
+        "LITEFS_PY_PACKED": "9" if profile == "dist" else "1",
+    }
+    build = ["cargo", "build", "--locked", "--profile", profile, "--target", STATIC]
+    static = Step("static", [build], count_one)
     looked = pytest_step("packages", "tests/packaging")
-    looked.commands = [static, *packages, looked.commands[-1]]
-    machines = Step("machines", [[sys.executable, "vm-tests/run"]], count_closing_line)
-    if not (have("musl-gcc") and have("dpkg-deb") and have("readelf")):
-        looked.commands = looked.commands[-1:]
-        machines.skip = "no musl-gcc, dpkg-deb or readelf to make a package with"
-    return [looked, machines]
+    looked.environment |= environment
+    machines = Step("machines", [[sys.executable, "vm-tests/run", *scenarios]], count_closing_line)
+    machines.environment = environment
+    made = [[sys.executable, f"packaging/{kind}.py"] for kind in ("deb", "oci")]
+    static.skip = static_missing()
+    unpacked = [program for program in ("dpkg-deb", "readelf") if not have(program)]
+    if static.skip or unpacked:
+        made = []
+        machines.skip = static.skip or f"no {unpacked[0]} to make a package with"
+    # Some of them need no package.
+    looked.commands = [*made, looked.commands[-1]]
+    return [static, looked, machines]
 
 
 def test_steps() -> list[Step]:
@@ -238,7 +267,7 @@ def test_steps() -> list[Step]:
         python_script("python units", "tools/versions.py"),
         python_step("python", "-m", "integration"),
         python_script("django", DJANGO_SUITE),
-        pytest_step("packages", "tests/packaging"),
+        *package_steps("quick", "--fast"),
     ]
 
 

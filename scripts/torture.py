@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -117,6 +118,38 @@ def litefs(name: str, rounds: int) -> Step:
     return step
 
 
+def packages() -> Step:
+    """Of the program as it is shipped."""
+    static, looked, _ = package_steps("dist")
+    if not static.skip:
+        looked.commands = static.commands + looked.commands
+    return looked
+
+
+def machines(*options: str) -> Step:
+    """On machines, with the package that the part `packages` has made."""
+    return package_steps("dist", *options)[2]
+
+
+def qemu() -> Step:
+    """The disk image, made and booted."""
+    step = machines("appliance")
+    asked = [sys.executable, "packaging/qcow2.py", "--missing"]
+    lacking = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    if lacking:
+        step.skip = f"a disk image needs {lacking}"
+    step.commands.insert(0, asked[:-1])
+    return step
+
+
+def site() -> Step:
+    """A Django site of the wheels, on machines."""
+    step = machines("django_site")
+    step.environment["LITEFS_PY_SITE"] = str(ROOT / "target" / "site")
+    step.commands.insert(0, [sys.executable, "scripts/wheels_for_machines.py"])
+    return step
+
+
 PARTS: dict[str, Callable[[], Step]] = {
     "cluster": lambda: pytest("cluster", "tests/cluster"),
     "programs-1": lambda: pytest("programs-1", "tests/sqlite_programs", "-k", "mptester"),
@@ -133,8 +166,11 @@ PARTS: dict[str, Callable[[], Step]] = {
     "fuzz": lambda: script("fuzz", "scripts/fuzz.py"),
     "soak": lambda: script("soak", "tests/torture/soak.py", "--seconds", "1800"),
     "wheels": wheels,
-    "packages": lambda: package_steps()[0],
-    "machines": lambda: package_steps()[1],
+    "packages": packages,
+    "machines": machines,
+    "machines-litefs": lambda: machines("--engine", "litefs"),
+    "qemu": qemu,
+    "site": site,
     "mutants-1": lambda: script("mutants-1", "scripts/mutants.py", "--part", "1/2"),
     "mutants-2": lambda: script("mutants-2", "scripts/mutants.py", "--part", "2/2"),
 }
@@ -165,6 +201,9 @@ def kept(part: str, now: str) -> tuple[Counts, float] | None:
 def run_part(part: str, now: str) -> tuple[Counts, float]:
     step = PARTS[part]()
     log = LOGS / f"{part}.log"
+    if step.skip:
+        print(f"{part:<16} skipped: {step.skip}", flush=True)
+        return Counts(skipped=1, reasons=[f"{part}: {step.skip}"]), 0.0
     print(f"{part:<16} …", flush=True)
     began = time.monotonic()
     good = run(step, log)

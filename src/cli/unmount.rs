@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use super::output::print;
 use super::target::load_config;
 use super::{CONFIG_PATH, Exit, Failure};
-use crate::node::clear_mount;
+use crate::core::config::EngineKind;
+use crate::node::{clear_litefs, clear_mount};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -16,12 +17,17 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let point = load_config(&args.config)?.mount.path;
-    let cleared = clear_mount(&point).map_err(|error| Failure::new(Exit::Io, error.to_string()))?;
+    let config = load_config(&args.config)?;
+    let point = config.mount.path;
+    let clear = match config.engine {
+        EngineKind::Embedded => clear_mount,
+        EngineKind::Litefs => clear_litefs,
+    };
+    let cleared = clear(&point).map_err(|error| Failure::new(Exit::Io, error.to_string()))?;
     let shown = point.display();
     print(&if cleared {
         format!("{shown} is unmounted\n")
     } else {
-        format!("no litefs-py is mounted on {shown}\n")
+        format!("nothing of ours is mounted on {shown}\n")
     })
 }

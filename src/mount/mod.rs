@@ -63,5 +63,5 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-pub use mountpoint::{MountError, clear as clear_mount, end_by_force};
+pub use mountpoint::{MountError, clear as clear_mount, clear_litefs, end_by_force};
 pub use session::{Mount, MountConfig};

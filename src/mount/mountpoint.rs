@@ -150,10 +150,21 @@ fn check_empty(path: &Path) -> Result<(), MountError> {
 /// `proc_pid_mountinfo(5)`: the fifth field is the mount point; after a field "-" come type, source
 /// and options. Blanks and backslashes are written in octal.
 fn is_ours(table: &str, path: &Path) -> bool {
+    any_mount(table, path, |_, source| source == SOURCE)
+}
+
+fn is_fuse(table: &str, path: &Path) -> bool {
+    any_mount(table, path, |kind, _| kind == "fuse" || kind.starts_with("fuse."))
+}
+
+/// Whether type and source of what is mounted there are as wanted.
+fn any_mount(table: &str, path: &Path, wanted: impl Fn(&str, &str) -> bool) -> bool {
     table.lines().any(|line| {
-        let Some((mount, source)) = line.split_once(" - ") else { return false };
+        let Some((mount, about)) = line.split_once(" - ") else { return false };
         let point = mount.split(' ').nth(4).map(|p| p.replace("\\040", " "));
-        point.as_deref() == path.to_str() && source.split(' ').nth(1) == Some(SOURCE)
+        let mut about = about.split(' ');
+        let (kind, source) = (about.next().unwrap_or(""), about.next().unwrap_or(""));
+        point.as_deref() == path.to_str() && wanted(kind, source)
     })
 }
 
@@ -172,12 +183,24 @@ pub fn end_by_force(path: &Path) -> io::Result<()> {
 /// # Errors
 /// It cannot be unmounted.
 pub fn clear(path: &Path) -> Result<bool, MountError> {
-    let ours = is_ours(&mounts(path)?, path);
-    if ours {
+    clear_if(path, is_ours(&mounts(path)?, path))
+}
+
+/// The same of LiteFS's: whatever is mounted there by FUSE. LiteFS leaves its mount behind when a program
+/// still has a file open, or when it was killed.
+///
+/// # Errors
+/// It cannot be unmounted.
+pub fn clear_litefs(path: &Path) -> Result<bool, MountError> {
+    clear_if(path, is_fuse(&mounts(path)?, path))
+}
+
+fn clear_if(path: &Path, there: bool) -> Result<bool, MountError> {
+    if there {
         let stale = |source| MountError::Stale { path: path.to_owned(), source };
         end_by_force(path).map_err(stale)?;
     }
-    Ok(ours)
+    Ok(there)
 }
 
 /// Unmounts: as root by umount(2), else by fusermount3.
@@ -247,5 +270,9 @@ mod tests {
         assert_eq!(minor_of(table, Path::new("/other")), None);
         assert!(!is_ours(table, Path::new("/other")));
         assert!(!is_ours(table, Path::new("/proc")));
+        // LiteFS's may be any FUSE mount at its point.
+        assert!(is_fuse(table, Path::new("/other")));
+        assert!(!is_fuse(table, Path::new("/proc")));
+        assert!(!is_fuse(table, Path::new("/elsewhere")));
     }
 }

@@ -54,7 +54,7 @@ use crate::core::{NodeId, SystemClock};
 use crate::litefs::Litefs;
 use crate::mesh::{Mesh, MeshConfig, Peer};
 use crate::mount::{Mount, MountConfig};
-pub use crate::mount::{clear_mount, end_by_force};
+pub use crate::mount::{clear_litefs, clear_mount, end_by_force};
 use crate::raft::{Compaction, RaftConfig, RaftNode, StagedFiles, StagedFolder};
 use crate::store::Store;
 

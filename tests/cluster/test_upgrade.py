@@ -5,8 +5,9 @@ import shutil
 import tarfile
 
 import pytest
+import yaml
 from cluster_fixtures import PROGRAM
-from devcluster import ROOT, Cluster, wait_for
+from devcluster import ROOT, Cluster, run, wait_for
 
 FOLDERS = sorted((ROOT / "tests" / "fixtures").glob("data-folder-v*"))
 SETTINGS = {"journal: wal": "journal: any", "log_purge_bytes: 64MiB": "log_purge_bytes: 1MiB"}
@@ -48,3 +49,24 @@ def test_a_data_folder_of_an_earlier_version(folder, tmp_path):
         assert not cluster.leftovers()
     finally:
         cluster.clear()
+
+
+CONFIGS = sorted((ROOT / "tests" / "fixtures").glob("config-v*/*.yml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_configuration_of_an_earlier_version(path):
+    """It is taken as it is, and each setting means what it meant."""
+    run(PROGRAM, "config", "check", path)
+    shown = yaml.safe_load(run(PROGRAM, "config", "show", path).stdout)
+    wrote = yaml.safe_load(path.read_text())
+    assert wrote
+
+    def kept(before, now, where):
+        if isinstance(before, dict):
+            for key, value in before.items():
+                kept(value, now[key], f"{where}.{key}")
+        else:
+            assert now == before, where
+
+    kept(wrote, shown, "")

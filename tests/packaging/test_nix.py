@@ -17,6 +17,7 @@ FILES = sorted(p for part in ("nixos", "images") for p in (ROOT / part).rglob("*
 FILES.append(ROOT / "flake.nix")
 FLEET = ROOT / "nixos" / "examples" / "fleet.nix"
 DECLARATIVE = ROOT / "nixos" / "examples" / "declarative.nix"
+CHECKS = ROOT / "tests" / "packaging" / "nix" / "checks.nix"
 
 
 def nix(*arguments):
@@ -62,7 +63,12 @@ def test_the_lock_is_of_the_one_input():
 def test_each_scenario_names_its_machines_in_its_first_line():
     """nixos/checks.nix reads them there."""
     for path in (ROOT / "vm-tests" / "scenarios").glob("*.py"):
-        assert re.match(r"# machines:( n\d)+\n", path.read_text()), path
+        lines = path.read_text().splitlines()
+        assert re.fullmatch(r"# machines:( n\d)+", lines[0]), path
+        # And of one that is for one engine alone, this in the second.
+        about = [number for number, line in enumerate(lines) if line.startswith("# engines:")]
+        assert about in ([], [1]), path
+        assert not about or re.fullmatch("# engines: (embedded|litefs)", lines[1]), path
 
 
 @pytest.mark.parametrize("node", ["n1", "n2", "n3"])
@@ -138,3 +144,26 @@ def test_two_that_claim_the_mount_point(evaluate):
         '{ networking.hostName = "n1"; services.litefs-py.enable = true; fileSystems."/litefs" = { }; }'
     )
     assert len(told["failed"]) == 1 and "/litefs" in told["failed"][0]
+
+
+def test_the_checks_are_each_scenario_with_each_engine():
+    nixpkgs = os.environ.get("LITEFS_PY_TEST_NIXPKGS")
+    if not nixpkgs:
+        pytest.skip("LITEFS_PY_TEST_NIXPKGS names no copy of nixpkgs")
+    asked = ["--eval", "--strict", "--json", "--arg", "nixpkgs", nixpkgs, CHECKS]
+    done = nix(*asked)
+    assert done.returncode == 0, done.stderr
+    checks = json.loads(done.stdout)
+    wanted = {}
+    for path in (ROOT / "vm-tests" / "scenarios").glob("*.py"):
+        about, text = path.read_text().splitlines()[:2], path.read_text()
+        machines = about[0].removeprefix("# machines: ").split()
+        for engine, prefix in (("embedded", "vm-"), ("litefs", "vm-litefs-")):
+            if not about[1].startswith("# engines:") or about[1].endswith(engine):
+                nodes = dict.fromkeys(machines, engine)
+                wanted[f"{prefix}{path.stem}"] = (nodes, f'ENGINE = "{engine}"\n', text)
+    assert set(checks) == set(wanted)
+    for name, (nodes, head, text) in wanted.items():
+        assert checks[name]["nodes"] == nodes, name
+        assert checks[name]["testScript"].startswith(head), name
+        assert checks[name]["testScript"].endswith(text), name

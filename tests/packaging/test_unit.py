@@ -58,6 +58,7 @@ def test_how_exposed_it_is(measured):
         ("NoNewPrivileges", "yes"),
         ("CapabilityBoundingSet", "CAP_SYS_ADMIN CAP_LINUX_IMMUTABLE CAP_CHOWN"),
         ("DevicePolicy", "closed"),
+        ("KillMode", "mixed"),
         ("RestartPreventExitStatus", "78"),
         ("ConditionPathExists", "/etc/litefs-py/config.yml"),
     ],

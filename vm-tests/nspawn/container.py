@@ -13,6 +13,9 @@ DISK = "384m"
 
 
 class Container:
+    # So long it may take until its systemd answers.
+    BOOT = 60
+
     def __init__(self, name, folder, lower, cable, hosts, group, log):
         self.name, self.cable, self.folder = name, cable, Path(folder)
         # What its console and its commands say.
@@ -94,13 +97,27 @@ class Container:
 
     def freeze(self, frozen):
         (self.group / "cgroup.freeze").write_text("1" if frozen else "0")
-        self.becomes(f"frozen {int(frozen)}")
+        if frozen:
+            self.becomes("frozen 1", or_else=self.stands_still)
+        else:
+            self.becomes("frozen 0")
 
-    def becomes(self, state):
-        end = time.monotonic() + 30
-        while state not in (self.group / "cgroup.events").read_text().splitlines():
-            if time.monotonic() > end:
+    def stands_still(self):
+        """Nothing of it runs. A program that waits for an answer of the mount cannot be frozen in that wait, so
+        that the kernel never says that all are; the daemon that would answer is."""
+        groups = [Path(folder) for folder, _, _ in os.walk(self.group)]
+        pids = [pid for group in groups for pid in (group / "cgroup.procs").read_text().split()]
+        states = [state_of(task) for pid in pids for task in Path(f"/proc/{pid}/task").glob("*")]
+        return "R" not in states
+
+    def becomes(self, state, or_else=None):
+        """The other way is looked at when it takes long, and has to hold ten times in a row."""
+        began, held = time.monotonic(), 0
+        while state not in (self.group / "cgroup.events").read_text().splitlines() and held < 10:
+            waited = time.monotonic() - began
+            if waited > 30:
                 raise OSError(f"{self.name} does not become {state!r}")
+            held = held + 1 if waited > 1 and or_else and or_else() else 0
             time.sleep(0.01)
 
     def kill(self):
@@ -127,6 +144,9 @@ class Container:
         told = subprocess.run(command, capture_output=True, text=True, errors="replace")
         return told.stdout or told.stderr
 
+    def copy(self, source, target):
+        shutil.copyfile(self.root / str(source).lstrip("/"), target)
+
     def clear(self):
         if self.is_up():
             self.kill()
@@ -135,6 +155,14 @@ class Container:
         for point in (self.root, self.folder):
             subprocess.run(["umount", "--lazy", point], check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def state_of(task):
+    """As proc(5) has it: R runs."""
+    try:
+        return (task / "stat").read_text().rpartition(") ")[2][0]
+    except OSError:
+        return ""
 
 
 def name_of(pid):

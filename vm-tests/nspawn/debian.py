@@ -14,7 +14,7 @@ SUITE = "bookworm"
 # Beyond the smallest Debian: systemd, and what scenarios and their load use.
 INCLUDED = [
     "systemd", "systemd-sysv", "dbus", "iproute2", "nftables", "python3-minimal", "python3", "sqlite3",
-    "curl", "netcat-openbsd", "procps", "e2fsprogs",
+    "curl", "netcat-openbsd", "procps", "e2fsprogs", "fuse3",
 ]  # fmt: skip
 # Nothing of it is of use in a container of a few minutes.
 MASKED = [
@@ -42,6 +42,10 @@ def base_folder():
     return KEPT / f"debian-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
 
 
+class NoDebian(Exception):
+    """None could be made: no mirror, or not enough rights."""
+
+
 def base():
     """The folder of a Debian; LITEFS_PY_DEBIAN names another one. The first time takes minutes."""
     if named := os.environ.get("LITEFS_PY_DEBIAN"):
@@ -56,7 +60,8 @@ def base():
             command = [maker(), "--variant=minbase", f"--include={','.join(INCLUDED)}", SUITE, new]
             done = subprocess.run(command, stdout=log, stderr=log)
         if done.returncode:
-            raise SystemExit(f"{maker()} failed: see {KEPT / 'debian.log'}")
+            shutil.rmtree(new, ignore_errors=True)
+            raise NoDebian(f"{maker()} could not make a Debian: see {KEPT / 'debian.log'}")
         settle(new)
         new.rename(folder)
     return folder
@@ -76,16 +81,24 @@ def settle(folder):
     default.symlink_to("/lib/systemd/system/multi-user.target")
 
 
-def layer_of(package, folder, lower):
-    """Installs the package upon `lower`; what it changed is in the folder that is answered."""
+def layer_of(package, folder, lower, litefs=None, site=None):
+    """Installs the package upon `lower`, and LiteFS and a folder of Python packages where they are given; what that
+    changed is in the folder that is answered. In /root of the machines: the package, and an earlier one."""
     upper, work, merged = (folder / name for name in ("upper", "work", "merged"))
     for made in (upper, work, merged):
         made.mkdir(parents=True)
     options = f"lowerdir={lower},upperdir={upper},workdir={work}"
     subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, merged], check=True)
     try:
-        inside = merged / "root" / "litefs-py.deb"
-        shutil.copyfile(package, inside)
+        shutil.copyfile(package, merged / "root" / "litefs-py.deb")
+        shutil.copyfile(earlier_than(package, folder), merged / "root" / "litefs-py-earlier.deb")
+        if litefs:
+            shutil.copyfile(litefs, merged / "usr/bin/litefs")
+            (merged / "usr/bin/litefs").chmod(0o755)
+        if site:
+            project = ROOT / "python" / "examples" / "django"
+            shutil.copytree(site, merged / "opt/site")
+            shutil.copytree(project, merged / "opt/project")
         done = subprocess.run(
             ["chroot", merged, "dpkg", "--install", "/root/litefs-py.deb"],
             capture_output=True,
@@ -97,3 +110,19 @@ def layer_of(package, folder, lower):
     finally:
         subprocess.run(["umount", merged], check=True)
     return upper
+
+
+def earlier_than(package, folder):
+    """What LITEFS_PY_EARLIER_PACKAGE names; else the same package, as an earlier version."""
+    if named := os.environ.get("LITEFS_PY_EARLIER_PACKAGE"):
+        return Path(named)
+    unpacked, made = folder / "unpacked", folder / "earlier.deb"
+    subprocess.run(["dpkg-deb", "--raw-extract", package, unpacked], check=True)
+    control = unpacked / "DEBIAN" / "control"
+    lines = control.read_text().splitlines()
+    changed = ["Version: 0.0.1-1" if line.startswith("Version: ") else line for line in lines]
+    control.write_text("\n".join(changed) + "\n")
+    build = ["dpkg-deb", "--root-owner-group", "-Znone", "--build", unpacked, made]
+    subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
+    shutil.rmtree(unpacked)
+    return made

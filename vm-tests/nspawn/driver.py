@@ -6,6 +6,8 @@ import traceback
 import unittest
 from contextlib import contextmanager
 
+from qemu.guest import Guest, TapCable
+
 from . import network
 from .container import Container
 from .machine import Machine, RequestedAssertionFailed, retry
@@ -18,7 +20,8 @@ class AssertionTester(unittest.TestCase):
 class Driver:
     """Machines for one scenario, by their names."""
 
-    def __init__(self, names, folder, lower, group, out_dir):
+    def __init__(self, names, guests, folder, disks, group, out_dir):
+        """`guests` are those that QEMU runs. `disks`: what containers stand upon, and the guests' image."""
         self.out_dir, self.began = out_dir, time.monotonic()
         out_dir.mkdir(parents=True, exist_ok=True)
         self.record = open(out_dir / "scenario.log", "w")
@@ -26,10 +29,17 @@ class Driver:
             f"192.168.1.{number} {name}\n" for number, name in enumerate(names, 1)
         )
         self.machines = []
+        lower, image = disks
         for number, name in enumerate(names, 1):
-            cable = network.Cable(name, number)
-            log = open(out_dir / f"{name}.console", "wb")
-            container = Container(name, folder / name, lower, cable, hosts, group, log)
+            log = open(out_dir / f"{name}.console", "ab")
+            log.truncate(0)
+            place = folder / name
+            if name in guests:
+                cable = TapCable(name, number, network.ip, network.BRIDGE)
+                container = Guest(name, number, place, image, cable, hosts, group, log)
+            else:
+                cable = network.Cable(name, number)
+                container = Container(name, place, lower, cable, hosts, group, log)
             self.machines.append(Machine(container, out_dir, self.say))
 
     def say(self, message):
@@ -78,5 +88,5 @@ class Driver:
         for machine in self.machines:
             machine.container.clear()
             subprocess.run(["ip", "link", "del", machine.container.cable.outer], check=False)
-            subprocess.run(["ip", "netns", "del", machine.name], check=False)
+            subprocess.run(["ip", "netns", "del", machine.name], check=False, capture_output=True)
         self.record.close()

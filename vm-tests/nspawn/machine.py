@@ -2,7 +2,6 @@
 driver (nixos/lib/test-driver). tests/packaging compares them with its list."""
 
 import re
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -16,7 +15,6 @@ class RequestedAssertionFailed(AssertionError):
 PAUSE = 0.1
 # A command that says nothing for so long has hung, whatever the scenario allows.
 LONGEST = 120
-BOOT = 60
 
 
 def retry(fn, timeout_seconds=900):
@@ -57,16 +55,16 @@ class Machine:
                 raise RequestedAssertionFailed(f"{self.name} ended while it started")
             if not self.container.find_init():
                 return False
-            return self.container.run("systemctl show --property=Version", BOOT)[0] == 0
+            return self.container.run("systemctl show --property=Version", 60)[0] == 0
 
         if self.container.init is None:
-            retry(answers, BOOT)
+            retry(answers, self.container.BOOT)
 
     def shutdown(self):
         if self.is_up():
             self.log("shuts down")
             self.connect()
-            self.container.run("systemctl poweroff", BOOT)
+            self.container.run("systemctl poweroff", 60)
             self.wait_for_shutdown()
 
     def wait_for_shutdown(self):
@@ -171,4 +169,4 @@ class Machine:
     def copy_from_machine(self, source, target_dir=""):
         target = self.out_dir / target_dir / Path(source).name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(self.container.root / str(source).lstrip("/"), target)
+        self.container.copy(source, target)

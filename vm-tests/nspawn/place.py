@@ -81,4 +81,8 @@ def missing():
             return f"there is no {program} (Debian: systemd-container, util-linux, iproute2, dpkg)"
     if not Path("/dev/fuse").exists():
         return "there is no /dev/fuse"
+    # Root of a container without these rights.
+    own = ["unshare", "--mount", "--net", "--pid", "--fork", "mount", "-t", "tmpfs", "none", "/mnt"]
+    if subprocess.run(own, capture_output=True).returncode:
+        return "no namespaces of its own, or no mounts in them, are to be had"
     return None
