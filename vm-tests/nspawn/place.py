@@ -10,6 +10,13 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 INSIDE = "LITEFS_PY_VM_TESTS_INSIDE"
+# What `prepare` and the machines need, tried where nothing of it stays.
+PROBE = f"""set -e
+[ -e {CGROUPS}/cgroup.controllers ] || {{ umount -R {CGROUPS}; mount -t cgroup2 none {CGROUPS}; }}
+mkdir {CGROUPS}/litefs-py-probe-$$; rmdir {CGROUPS}/litefs-py-probe-$$
+mount -t tmpfs none /mnt
+ip link add probe type bridge
+"""
 
 
 def enter():
@@ -82,7 +89,9 @@ def missing():
     if not Path("/dev/fuse").exists():
         return "there is no /dev/fuse"
     # Root of a container without these rights.
-    own = ["unshare", "--mount", "--net", "--pid", "--fork", "mount", "-t", "tmpfs", "none", "/mnt"]
-    if subprocess.run(own, capture_output=True).returncode:
-        return "no namespaces of its own, or no mounts in them, are to be had"
+    own = ["unshare", "--mount", "--net", "--pid", "--fork", "sh", "-c", PROBE]
+    tried = subprocess.run(own, capture_output=True, text=True)
+    if tried.returncode:
+        why = tried.stderr.strip().splitlines() or ["no reason given"]
+        return f"no namespaces, mounts, cgroups or bridges of its own are to be had: {why[-1]}"
     return None
