@@ -39,8 +39,9 @@ def dynamic_libraries(program):
     return re.findall(r"\(NEEDED\).*\[(.+)\]", told.stdout)
 
 
-def newest_package():
-    made = sorted(BUILT.glob("litefs-py_*.deb"), key=lambda path: path.stat().st_mtime)
+def newest(kind):
+    """Of what was made: `deb`, `qcow2`; none where there is none."""
+    made = sorted(BUILT.glob(f"litefs-py_*.{kind}"), key=lambda path: path.stat().st_mtime)
     return made[-1] if made else None
 
 

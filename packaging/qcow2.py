@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from common import BUILT, ROOT, architecture, named, newest_package, time_of_the_source
+from common import BUILT, ROOT, architecture, named, newest, time_of_the_source
 
 FILES = ROOT / "images" / "debian"
 # A Debian is kept, so that another package needs no other download.
@@ -254,11 +254,11 @@ def main():
     if wanted.missing:
         print(missing())
         return
-    package = wanted.package or newest_package()
+    package = wanted.package or newest("deb")
     if package is None:
         raise SystemExit("there is no package: make deb")
     if lacking := missing():
-        raise SystemExit(f"a disk image needs {lacking}: scripts/setup.sh packages")
+        raise SystemExit(f"a disk image needs {lacking}: scripts/setup.sh images")
     image = make(package)
     print(f"{named(image)}  {image.stat().st_size / 1e6:.1f} MB")
 

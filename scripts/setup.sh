@@ -185,8 +185,7 @@ setup_images() {
 
 # Debian's packages that are done without where they cannot be had.
 optional() {
-    local missing=("$@")
-    ((${#missing[@]} > 0)) || return 0
+    (($# > 0)) || return 0
     if command -v apt-get >/dev/null && [[ $(id -u) == 0 ]]; then
         say "apt-get install $*"
         apt-get update -qq || true

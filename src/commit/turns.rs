@@ -24,6 +24,17 @@ struct Refused {
     last: Instant,
 }
 
+impl Refused {
+    /// Whether it may still come back.
+    fn waits(&self, now: Instant) -> bool {
+        now.duration_since(self.last) <= COMES_BACK
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        now.duration_since(self.first) >= LONG
+    }
+}
+
 /// Those who were refused lately.
 #[derive(Debug, Default)]
 pub struct Turns {
@@ -35,7 +46,7 @@ pub struct Turns {
 impl Turns {
     /// It was told that the lock is taken.
     pub fn refuse(&mut self, owner: Owner, now: Instant) {
-        self.refused.retain(|one| now.duration_since(one.last) <= COMES_BACK);
+        self.refused.retain(|one| one.waits(now));
         match self.refused.iter_mut().find(|one| one.owner == owner) {
             Some(one) => one.last = now,
             None => self.refused.push(Refused { owner, first: now, last: now }),
@@ -47,16 +58,14 @@ impl Turns {
         if self.served.is_some_and(|at| now.duration_since(at) < BETWEEN) {
             return true;
         }
-        let due = self.refused.iter().filter(|one| {
-            now.duration_since(one.last) <= COMES_BACK && now.duration_since(one.first) >= LONG
-        });
+        let due = self.refused.iter().filter(|one| one.waits(now) && one.is_due(now));
         due.min_by_key(|one| one.first).is_none_or(|one| one.owner == owner)
     }
 
     /// It got the lock.
     pub fn grant(&mut self, owner: Owner, now: Instant) {
         if let Some(at) = self.refused.iter().position(|one| one.owner == owner)
-            && now.duration_since(self.refused.swap_remove(at).first) >= LONG
+            && self.refused.swap_remove(at).is_due(now)
         {
             self.served = Some(now);
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::HOST;
+use hyper::header::{HOST, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -63,11 +63,12 @@ impl Client {
         let asked = async {
             // Asked some times a second: on one connection.
             let mut requests = self.connect().await?;
-            let info = self.ask(&mut requests, Method::GET, "/info", &[], empty()).await?;
+            let info = self.ask(&mut requests, self.request(Method::GET, "/info")?).await?;
             let (head, info) = info.into_parts();
             let info = self.body(info).await?;
-            let variables = self.ask(&mut requests, Method::GET, "/debug/vars", &[], empty());
-            let variables = self.body(variables.await?.into_body()).await?;
+            let variables = self.request(Method::GET, "/debug/vars")?;
+            let variables = self.ask(&mut requests, variables).await?;
+            let variables = self.body(variables.into_body()).await?;
             read(&head.headers, &info, &variables)
         };
         self.within("how it is", within, asked).await
@@ -79,7 +80,7 @@ impl Client {
     /// As for [`Self::look`].
     pub async fn lag(self, within: Duration) -> Result<Duration, ClientError> {
         let asked = async {
-            let (_, metrics) = self.whole(Method::GET, "/metrics", &[]).await?;
+            let metrics = self.whole(self.request(Method::GET, "/metrics")?).await?;
             let odd = || ClientError::Odd { what: "/metrics".into(), why: "no lag in it".into() };
             lag(&String::from_utf8_lossy(&metrics)).ok_or_else(odd)
         };
@@ -111,7 +112,7 @@ impl Client {
         let path = format!("/halt?name={}&id={lock}", escape(database));
         let what = format!("HALT of {database}");
         let asked = async {
-            let (_, body) = self.whole(Method::POST, &path, &[(ID, FOREIGN)]).await?;
+            let body = self.whole(self.foreign(Method::POST, &path)?).await?;
             let odd = |why: String| ClientError::Odd { what: what.clone(), why };
             let halted: Halted =
                 serde_json::from_slice(&body).map_err(|error| odd(error.to_string()))?;
@@ -132,7 +133,7 @@ impl Client {
         within: Duration,
     ) -> Result<(), ClientError> {
         let path = format!("/halt?name={}&id={lock}", escape(database));
-        let asked = async { self.whole(Method::DELETE, &path, &[(ID, FOREIGN)]).await };
+        let asked = async { self.whole(self.foreign(Method::DELETE, &path)?).await };
         self.within("the end of a HALT", within, asked).await.map(|_| ())
     }
 
@@ -142,7 +143,7 @@ impl Client {
     /// It is not primary, or the other is not attached.
     pub async fn hand_over(self, litefs_id: &str, within: Duration) -> Result<(), ClientError> {
         let path = format!("/handoff?nodeID={litefs_id}");
-        let asked = async { self.whole(Method::POST, &path, &[]).await };
+        let asked = async { self.whole(self.request(Method::POST, &path)?).await };
         self.within("the handoff", within, asked).await.map(|_| ())
     }
 
@@ -152,7 +153,10 @@ impl Client {
     /// There is none of that name, or it does not answer.
     pub async fn export(self, database: &str, within: Duration) -> Result<Incoming, ClientError> {
         let path = format!("/export?name={}", escape(database));
-        let asked = async { Ok(self.send(Method::GET, &path, &[]).await?.into_body()) };
+        let asked = async {
+            let response = self.send(self.request(Method::GET, &path)?).await?;
+            Ok(response.into_body())
+        };
         self.within("an export", within, asked).await
     }
 
@@ -172,8 +176,8 @@ impl Client {
         };
         let body = StreamBody::new(futures::stream::unfold(pieces, next));
         let asked = async {
-            let response = self.send_with(Method::POST, &path, &[], Box::pin(body)).await?;
-            self.body(response.into_body()).await
+            let request = self.request_with(Method::POST, &path, Box::pin(body))?;
+            self.whole(request).await
         };
         self.within("an import", within, asked).await.map(|_| ())
     }
@@ -188,15 +192,30 @@ impl Client {
         timeout(within, asked).await.map_err(late)?
     }
 
-    async fn whole(
+    fn request(self, method: Method, path: &str) -> Result<Request<Full<Bytes>>, ClientError> {
+        self.request_with(method, path, Full::default())
+    }
+
+    /// As if another LiteFS asked.
+    fn foreign(self, method: Method, path: &str) -> Result<Request<Full<Bytes>>, ClientError> {
+        let mut request = self.request(method, path)?;
+        request.headers_mut().insert(ID, HeaderValue::from_static(FOREIGN));
+        Ok(request)
+    }
+
+    fn request_with<B>(
         self,
         method: Method,
         path: &str,
-        headers: &[(&str, &str)],
-    ) -> Result<(HeaderMap, Bytes), ClientError> {
-        let response = self.send(method, path, headers).await?;
-        let (head, body) = response.into_parts();
-        Ok((head.headers, self.body(body).await?))
+        body: B,
+    ) -> Result<Request<B>, ClientError> {
+        let request = Request::builder().method(method).uri(path).header(HOST, "localhost");
+        request.body(body).map_err(|error| self.unreachable(&error))
+    }
+
+    /// The body of a success.
+    async fn whole<B: Sent>(self, request: Request<B>) -> Result<Bytes, ClientError> {
+        self.body(self.send(request).await?.into_body()).await
     }
 
     async fn body(self, body: Incoming) -> Result<Bytes, ClientError> {
@@ -209,33 +228,11 @@ impl Client {
     }
 
     /// The head of a success.
-    async fn send(
-        self,
-        method: Method,
-        path: &str,
-        headers: &[(&str, &str)],
-    ) -> Result<Response<Incoming>, ClientError> {
-        self.send_with(method, path, headers, empty()).await
+    async fn send<B: Sent>(self, request: Request<B>) -> Result<Response<Incoming>, ClientError> {
+        self.ask(&mut self.connect().await?, request).await
     }
 
-    async fn send_with<B: Sent>(
-        self,
-        method: Method,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: B,
-    ) -> Result<Response<Incoming>, ClientError>
-    where
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let mut requests = self.connect().await?;
-        self.ask(&mut requests, method, path, headers, body).await
-    }
-
-    async fn connect<B: Sent>(self) -> Result<SendRequest<B>, ClientError>
-    where
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    async fn connect<B: Sent>(self) -> Result<SendRequest<B>, ClientError> {
         let stream =
             TcpStream::connect(self.address()).await.map_err(|error| self.unreachable(&error))?;
         let (requests, connection) =
@@ -247,20 +244,9 @@ impl Client {
     async fn ask<B: Sent>(
         self,
         requests: &mut SendRequest<B>,
-        method: Method,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: B,
-    ) -> Result<Response<Incoming>, ClientError>
-    where
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let what = format!("{method} {path}");
-        let mut request = Request::builder().method(method).uri(path).header(HOST, "localhost");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(body).map_err(|error| self.unreachable(&error))?;
+        request: Request<B>,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let what = format!("{} {}", request.method(), request.uri());
         requests.ready().await.map_err(|error| self.unreachable(&error))?;
         let response =
             requests.send_request(request).await.map_err(|error| self.unreachable(&error))?;
@@ -275,12 +261,17 @@ impl Client {
 }
 
 /// A body that can be sent.
-trait Sent: Body<Data = Bytes> + Send + Unpin + 'static {}
+trait Sent:
+    Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static
+{
+}
 
-impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Sent for B {}
-
-fn empty() -> Full<Bytes> {
-    Full::default()
+impl<B> Sent for B where
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + Send
+        + Unpin
+        + 'static
+{
 }
 
 /// A number that no LiteFS has drawn for itself: by it the daemon asks its own LiteFS for what only

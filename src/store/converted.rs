@@ -7,6 +7,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use super::durable;
+use super::litefs_folder::ltx_name;
 use super::outside::{Outside, OutsideError, at, quick_check};
 use super::record::Record;
 use crate::core::{Checksum, Position, Txid};
@@ -48,7 +49,7 @@ pub fn make_for_litefs(
     let ltx = folder.join("ltx");
     fs::create_dir_all(&ltx).map_err(at("make", &ltx))?;
     let sum = copy(outside, &folder.join("database"), position.checksum, check)?;
-    let path = ltx.join(format!("{:016x}-{:016x}.ltx", 1, position.txid.0));
+    let path = ltx.join(ltx_name(Txid(1), position.txid));
     let failed = |source| OutsideError::Ltx { path: path.clone(), source };
     let header = Header {
         page_size: outside.page_size(),

@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::durable;
-use super::litefs_folder::LitefsDatabase;
+use super::litefs_folder::{LitefsDatabase, ltx_name};
 use super::outside::{Outside, OutsideError, at};
 use crate::core::clock::signed_unix_ms;
 use crate::core::{DatabaseName, Position, Txid};
@@ -44,7 +44,7 @@ fn finish(folder: &Path) -> Result<Option<(DatabaseName, Position)>, OutsideErro
     let Some(database) = LitefsDatabase::in_folder(folder.to_owned())? else { return Ok(None) };
     let known = database.wal;
     let end = known.offset.saturating_add(known.size);
-    let [main, wal, journal] = ["database", "wal", "journal"].map(|name| folder.join(name));
+    let [main, wal, journal] = database.parts();
     // Of most databases the WAL ends there, or goes on with frames of an earlier life.
     if known.size == 0 || !goes_on(&wal, end, known)? {
         return Ok(None);
@@ -83,8 +83,7 @@ fn finish(folder: &Path) -> Result<Option<(DatabaseName, Position)>, OutsideErro
         node_id: 0,
         wal: WalSpan { offset: end, size: after.wal_end() - end, ..known },
     };
-    let name = format!("{0:016x}-{0:016x}.ltx", position.txid.0);
-    let path = folder.join("ltx").join(name);
+    let path = folder.join("ltx").join(ltx_name(position.txid, position.txid));
     write(&path, header, &after, &pages, position)?;
     Ok(Some((database.name, position)))
 }

@@ -26,7 +26,7 @@ pub struct LitefsDatabase {
     pub position: Position,
     /// What of its WAL that file was made of.
     pub(super) wal: WalSpan,
-    pub(super) folder: PathBuf,
+    folder: PathBuf,
 }
 
 impl LitefsDatabase {
@@ -69,14 +69,18 @@ impl LitefsDatabase {
         Ok(Some(Self { name, position: ends.position, wal: ends.wal, folder }))
     }
 
+    /// The database itself, its WAL and its journal; not all need be there.
+    pub(super) fn parts(&self) -> [PathBuf; 3] {
+        ["database", "wal", "journal"].map(|name| self.folder.join(name))
+    }
+
     /// Opens it, and holds its bytes against its last LTX file. Of the WAL no more counts than that file says
     /// ([`Outside::is_cut`]).
     ///
     /// # Errors
     /// They are others; or it cannot be read.
     pub fn open(&self) -> Result<Outside, OutsideError> {
-        let part = |name: &str| self.folder.join(name);
-        let [database, wal, journal] = ["database", "wal", "journal"].map(part);
+        let [database, wal, journal] = self.parts();
         let outside = Outside::open_parts(&database, &wal, &journal)?;
         let (said, found) = (self.position.checksum, outside.checksum()?);
         if found == said {
@@ -258,7 +262,12 @@ fn max_txid(path: &Path) -> Option<u64> {
     txids(path).map(|(_, max)| max)
 }
 
-/// `<min>-<max>.ltx`, 16 hexadecimal digits each.
+/// The name of the file with these transactions.
+pub(super) fn ltx_name(min: Txid, max: Txid) -> String {
+    format!("{:016x}-{:016x}.ltx", min.0, max.0)
+}
+
+/// What [`ltx_name`] has made: 16 hexadecimal digits each.
 fn txids(path: &Path) -> Option<(u64, u64)> {
     let name = path.file_name()?.to_str()?.strip_suffix(".ltx")?;
     let (min, max) = name.split_once('-')?;

@@ -143,6 +143,17 @@ class LitefsCluster(Cluster):
 
         wait_for(written, deadline, f"a write to {name}")
 
+    def litefs_killed(self, rover, rounds):
+        """Beneath an application that writes again each time: the moments."""
+        for _ in range(rounds):
+            rover.wrote(now())
+            leader = self.leader()
+            moment = now()
+            self.kill_litefs(leader)
+            rover.wrote(now())
+            yield moment
+            wait_for(lambda: all(n.is_ready() for n in self.nodes), 30, "all nodes ready")
+
     def kill_litefs(self, node, how=signal.SIGKILL):
         pid = node.litefs_pid()
         os.kill(pid, how)

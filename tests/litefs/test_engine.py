@@ -151,16 +151,8 @@ def test_a_switchover_to_a_named_node_and_one_that_cannot_be(cluster, db):
 
 def test_litefs_is_killed(cluster, db, tmp_path, measured):
     """Its session ends at once; it is started again, its mount taken away before."""
-    pauses, lost = [], 0
     with cluster.roving(db, tmp_path / "log") as rover:
-        for _ in range(ROUNDS):
-            rover.wrote(now())
-            leader = cluster.leader()
-            moment = now()
-            cluster.kill_litefs(leader)
-            rover.wrote(now())
-            pauses.append(rover.gap(moment))
-            wait_for(lambda: all(n.is_ready() for n in cluster.nodes), 30, "all nodes ready")
+        pauses = [rover.gap(moment) for moment in cluster.litefs_killed(rover, ROUNDS)]
     cluster.same(db)
     lost = len(rover.acknowledged() - rows(cluster.leader(), db))
     assert not ended_with_99(cluster)

@@ -1,11 +1,9 @@
 """A commit that SQLite had answered, and LiteFS had not come to when it ended: only the WAL has it."""
 
 import shutil
-import signal
 import sqlite3
 from contextlib import closing
 
-from devcluster import wait_for
 from litefs_cluster import now
 
 
@@ -66,11 +64,8 @@ def test_it_is_set_aside_where_another_took_over(cluster, db, tmp_path):
 def test_a_litefs_that_is_killed_loses_nothing(cluster, db, tmp_path):
     """nothing-discarded: its own node starts it again, and has the most."""
     with cluster.roving(db, tmp_path / "log") as rover:
-        for _ in range(6):
-            rover.wrote(now())
-            cluster.kill_litefs(cluster.leader(), signal.SIGKILL)
-            rover.wrote(now())
-            wait_for(lambda: all(n.is_ready() for n in cluster.nodes), 30, "all nodes ready")
+        for _ in cluster.litefs_killed(rover, 6):
+            pass
     cluster.same(db)
     there = {k for (k,) in cluster.leader().sql(db, "SELECT k FROM log")}
     assert not rover.acknowledged() - there

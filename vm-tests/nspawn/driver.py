@@ -35,7 +35,7 @@ class Driver:
             log.truncate(0)
             place = folder / name
             if name in guests:
-                cable = TapCable(name, number, network.ip, network.BRIDGE)
+                cable = TapCable(name, number)
                 container = Guest(name, number, place, image, cable, hosts, group, log)
             else:
                 cable = network.Cable(name, number)

@@ -19,8 +19,11 @@ class Cable:
     """From the bridge to a machine's eth1. It outlives the machine, as a cable does."""
 
     def __init__(self, name, number):
-        self.namespace, self.outer = name, f"{name}-cable"
+        self.outer = f"{name}-cable"
         self.address = f"192.168.1.{number}"
+        self.lay(name)
+
+    def lay(self, name):
         ip("netns", "add", name)
         end = ["peer", "name", "eth1", "netns", name]
         ip("link", "add", self.outer, "type", "veth", *end)

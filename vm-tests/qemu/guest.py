@@ -7,6 +7,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+from nspawn import network
 from nspawn.container import Container
 from nspawn.place import CGROUPS, remove_tree
 
@@ -128,10 +129,11 @@ ethernets:
     def find_init(self):
         """Whether it lets us in."""
         if self.init is None and self.is_up():
-            self.init = "ssh" if self.ssh("true", 5)[0] == 0 else None
+            self.init = "ssh" if self.run("true", 5)[0] == 0 else None
         return self.init
 
-    def ssh(self, command, timeout):
+    def run(self, command, timeout):
+        """(exit code, standard output) of a command of bash inside."""
         process = subprocess.run(
             [
                 "ssh", "-F", "none", "-i", str(self.key), "-p", str(self.port), "-o", "BatchMode=yes",
@@ -146,9 +148,6 @@ ethernets:
             timeout=timeout + WAY_IN,
         )  # fmt: skip
         return process.returncode, process.stdout
-
-    def run(self, command, timeout):
-        return self.ssh(command, timeout)
 
     def monitor(self, command):
         """Of QEMU's monitor, in its own words."""
@@ -183,12 +182,12 @@ ethernets:
         if not self.is_up():
             return "it is off; see its console\n"
         try:
-            return self.ssh("journalctl --no-pager -o short-precise", 60)[1]
+            return self.run("journalctl --no-pager -o short-precise", 60)[1]
         except subprocess.TimeoutExpired:
             return "it does not answer; see its console\n"
 
     def copy(self, source, target):
-        target.write_text(self.ssh(f"cat {shlex.quote(str(source))}", 60)[1])
+        target.write_text(self.run(f"cat {shlex.quote(str(source))}", 60)[1])
 
     def console(self):
         if not self.is_up():
@@ -202,20 +201,12 @@ ethernets:
         remove_tree(self.group)
 
 
-class TapCable:
+class TapCable(network.Cable):
     """From the bridge to a guest's eth1."""
 
-    def __init__(self, name, number, ip, bridge):
-        self.ip, self.outer = ip, f"{name}-cable"
-        self.address = f"192.168.1.{number}"
-        ip("tuntap", "add", self.outer, "mode", "tap")
-        ip("link", "set", self.outer, "master", bridge, "up")
-
-    def unplug(self):
-        self.ip("link", "set", self.outer, "down")
-
-    def plug(self):
-        self.ip("link", "set", self.outer, "up")
+    def lay(self, name):
+        network.ip("tuntap", "add", self.outer, "mode", "tap")
+        network.ip("link", "set", self.outer, "master", network.BRIDGE, "up")
 
 
 def with_sbin():
