@@ -49,11 +49,11 @@ fmt: ## formats all code
 	cd python && .venv/bin/ruff format
 
 lint: ## formatting, clippy, dependencies, Python and shell; changes nothing
-	@scripts/setup.sh system rust python uv deny
+	@scripts/setup.sh system rust python uv deny nix
 	@python3 scripts/steps.py lint
 
 test: ## lint, and all tests but the long ones; ends with one table
-	@scripts/setup.sh system rust python uv deny web go packages
+	@scripts/setup.sh system rust python uv deny nix web go packages
 	@python3 scripts/steps.py test
 
 torture: ## what takes longer, in parts of at most 40 minutes; PART=nemesis-3 for one; goes on where it was

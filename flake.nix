@@ -12,28 +12,63 @@
         "aarch64-linux"
       ];
       eachSystem =
-        make: lib.genAttrs systems (system: make system (nixpkgs.legacyPackages.${system}.extend self.overlays.default));
+        make:
+        lib.genAttrs systems (
+          system: make system (nixpkgs.legacyPackages.${system}.extend self.overlays.default)
+        );
     in
     {
       overlays.default = import ./nixos/overlay.nix;
 
-      nixosModules.default = {
-        imports = [ ./nixos/module.nix ];
-        nixpkgs.overlays = [ self.overlays.default ];
-      };
+      nixosModules.default = ./nixos/module.nix;
+      # What the images are: for a flake of an operator's own, with the keys of who may log in.
+      nixosModules.appliance = ./images/appliance.nix;
 
       packages = eachSystem (
         system: pkgs:
+        let
+          inherit (pkgs.python3Packages) litefs-py litefs-django litefs-fastapi;
+        in
         {
           inherit (pkgs) litefs-py;
           default = pkgs.litefs-py;
           static = pkgs.pkgsStatic.litefs-py;
           container = pkgs.callPackage ./images/container.nix { };
+          # For `python3.withPackages` there is the overlay.
+          python-litefs-py = litefs-py;
+          python-litefs-django = litefs-django;
+          python-litefs-fastapi = litefs-fastapi;
+          wheels = pkgs.symlinkJoin {
+            name = "litefs-py-wheels-${litefs-py.version}";
+            paths = [
+              litefs-py.dist
+              litefs-django.dist
+              litefs-fastapi.dist
+            ];
+          };
+          docs = pkgs.runCommand "litefs-py-docs-${litefs-py.version}" { } ''
+            mkdir -p $out/share/doc
+            cp -r ${./docs} $out/share/doc/litefs-py
+          '';
         }
-        // import ./images { inherit self lib system; inherit (nixpkgs.lib) nixosSystem; }
+        // import ./images {
+          inherit self lib system;
+          inherit (nixpkgs.lib) nixosSystem;
+        }
       );
 
-      checks = eachSystem (system: pkgs: import ./nixos/checks.nix { inherit self lib pkgs system; });
+      checks = eachSystem (
+        system: pkgs:
+        import ./nixos/checks.nix {
+          inherit
+            self
+            lib
+            pkgs
+            system
+            ;
+          inherit (nixpkgs.lib) nixosSystem;
+        }
+      );
 
       devShells = eachSystem (
         _: pkgs: {

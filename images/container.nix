@@ -1,5 +1,6 @@
 # The container image by Nix; `make oci` makes one without.
 {
+  cacert,
   dockerTools,
   pkgsStatic,
 }:
@@ -9,6 +10,7 @@ dockerTools.buildLayeredImage {
   tag = pkgsStatic.litefs-py.version;
   contents = [
     pkgsStatic.litefs-py
+    cacert
     dockerTools.fakeNss
   ];
   extraCommands = ''

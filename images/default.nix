@@ -1,4 +1,4 @@
-# Images of machines: `nix build .#image-qemu-efi`, `image-raw-efi`, `image-iso`.
+# Images of machines: `nix build .#image-qemu-efi`, `image-raw-efi`, and `image-iso`, which installs one.
 {
   self,
   lib,
@@ -7,19 +7,27 @@
 }:
 
 let
-  formats = [
-    "qemu-efi"
-    "raw-efi"
-    "iso"
+  machine =
+    modules:
+    nixosSystem {
+      modules = [ { nixpkgs.hostPlatform = system; } ] ++ modules;
+    };
+  appliance = machine [ self.nixosModules.appliance ];
+  metal = machine [
+    self.nixosModules.appliance
+    ./metal.nix
   ];
-  appliance = nixosSystem {
-    inherit system;
-    modules = [
-      self.nixosModules.default
-      ./appliance.nix
-    ];
-  };
+  installer = machine [
+    (import ./installer.nix { appliance = metal.config.system.build.toplevel; })
+  ];
+  of = format: lib.nameValuePair "image-${format}" appliance.config.system.build.images.${format};
 in
 lib.listToAttrs (
-  map (format: lib.nameValuePair "image-${format}" appliance.config.system.build.images.${format}) formats
+  map of [
+    "qemu-efi"
+    "raw-efi"
+  ]
 )
+// {
+  image-iso = installer.config.system.build.isoImage;
+}

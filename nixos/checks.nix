@@ -1,65 +1,110 @@
-# `nix flake check`: the build, and each scenario of vm-tests on machines of NixOS, with both engines.
+# `nix flake check`: the build, lints, tests, the module over whole systems, and the scenarios on machines.
 {
   self,
   lib,
   pkgs,
   system,
+  nixosSystem,
 }:
 
 let
-  prelude = builtins.readFile ../vm-tests/prelude.py;
-  scenarios = lib.filterAttrs (name: _: lib.hasSuffix ".py" name) (builtins.readDir ../vm-tests/scenarios);
+  inherit (pkgs) litefs-py runCommand;
 
-  machine = engine: {
-    imports = [ self.nixosModules.default ];
-    services.litefs-py = {
+  # Of cargo over the whole tree, for what the package leaves out.
+  cargo =
+    name: inputs: command:
+    litefs-py.overrideAttrs (package: {
+      pname = "litefs-py-${name}";
+      src = "${self}";
+      nativeBuildInputs = package.nativeBuildInputs ++ inputs;
+      buildPhase = command;
+      installPhase = "touch $out";
+      dontFixup = true;
+    });
+
+  over =
+    name: inputs: script:
+    runCommand "litefs-py-${name}" { nativeBuildInputs = inputs; } ''
+      cp -r ${self} source
+      chmod -R u+w source
+      cd source
+      ${script}
+      touch $out
+    '';
+
+  python = pkgs.python3.withPackages (packages: [
+    packages.litefs-py
+    packages.litefs-django
+    packages.litefs-fastapi
+    packages.aiosqlite
+    packages.anyio
+    packages.django-debug-toolbar
+    packages.flask
+    packages.hatchling
+    packages.hypothesis
+    packages.jsonschema
+    packages.pytest
+    packages.ruff
+    packages.sqlmodel
+    packages.uvicorn
+  ]);
+
+  # That a whole system with the module evaluates, down to what would be built; nothing of it is built.
+  evaluated =
+    name: module:
+    let
+      machine = nixosSystem {
+        modules = [
+          self.nixosModules.default
+          module
+          {
+            nixpkgs.hostPlatform = system;
+            boot.isContainer = true;
+            documentation.enable = false;
+            system.stateVersion = "26.05";
+          }
+        ];
+      };
+    in
+    pkgs.writeText "litefs-py-module-${name}" (
+      builtins.unsafeDiscardStringContext machine.config.system.build.toplevel.drvPath
+    );
+
+  fleet = import ./examples/fleet.nix;
+  modules = {
+    declarative = import ./examples/declarative.nix;
+    litefs.services.litefs-py = {
       enable = true;
-      inherit engine;
-      openFirewall = true;
+      engine = "litefs";
     };
-    # What scenarios use.
-    environment.systemPackages = with pkgs; [
-      curl
-      nftables
-      python3
-      sqlite
-    ];
-    virtualisation.memorySize = 1024;
-  };
-
-  scenario =
-    engine: file:
-    let
-      text = builtins.readFile (../vm-tests/scenarios + "/${file}");
-      # Its first line: `# machines: n1 n2 n3`.
-      first = builtins.head (lib.splitString "\n" text);
-      names = lib.splitString " " (lib.removePrefix "# machines: " first);
-    in
-    pkgs.testers.runNixOSTest {
-      name = "litefs-py-${lib.removeSuffix ".py" file}-${engine}";
-      nodes = lib.genAttrs names (_: machine engine);
-      testScript = "ENGINE = \"${engine}\"\n" + prelude + text;
-      globalTimeout = 15 * 60;
-      # n1, n2 … are given by the driver.
-      skipTypeCheck = true;
-    };
-
-  # Some are about the one engine alone: their second line says so.
-  isFor =
-    engine: file:
-    let
-      second = builtins.elemAt (lib.splitString "\n" (builtins.readFile (../vm-tests/scenarios + "/${file}"))) 1;
-    in
-    !(lib.hasPrefix "# engines: " second) || lib.hasSuffix engine second;
-
-  checksOf =
-    engine: prefix:
-    lib.mapAttrs' (
-      file: _: lib.nameValuePair "${prefix}${lib.removeSuffix ".py" file}" (scenario engine file)
-    ) (lib.filterAttrs (file: _: isFor engine file) scenarios);
+  }
+  // lib.mapAttrs' (name: lib.nameValuePair "fleet-${name}") fleet;
 in
 {
-  package = self.packages.${system}.default;
+  package = litefs-py;
+  clippy = cargo "clippy" [
+    pkgs.clippy
+  ] "cargo clippy --offline --locked --all-targets -- -D warnings";
+  # Those that mount, or start programs, want a machine: the scenarios, and `make test`.
+  tests = cargo "tests" [ ] "cargo test --offline --locked --lib";
+  python-tests = over "python-tests" [ python ] ''
+    cd python
+    export LITEFS_PY=${lib.getExe litefs-py} HOME=$TMPDIR
+    # Of what nixpkgs has, not of the lock file: a warning of another version is no failure.
+    python -m pytest -q -p no:cacheprovider -W default
+  '';
+  lint =
+    over "lint"
+      [
+        pkgs.deadnix
+        pkgs.nixfmt
+        pkgs.shellcheck
+      ]
+      ''
+        nixfmt --check flake.nix $(find nixos images -name '*.nix')
+        deadnix --fail flake.nix nixos images
+        shellcheck scripts/*.sh images/install images/machine/*
+      '';
 }
-// checksOf "embedded" "vm-"
-// checksOf "litefs" "vm-litefs-"
+// lib.mapAttrs' (name: module: lib.nameValuePair "module-${name}" (evaluated name module)) modules
+// import ./vm-checks.nix { inherit lib pkgs; }

@@ -19,9 +19,20 @@ let
   format = pkgs.formats.yaml { };
   program = lib.getExe cfg.package;
 
+  # What is null is left out: the daemon's own default, or its complaint.
+  said = lib.filterAttrsRecursive (_: value: value != null) cfg.settings;
+
+  text =
+    description:
+    mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      inherit description;
+    };
+
   # Checked when the system is built, not when it is switched to.
   configuration =
-    pkgs.runCommand "litefs-py.yml" { source = format.generate "litefs-py.yml" cfg.settings; }
+    pkgs.runCommand "litefs-py.yml" { source = format.generate "litefs-py.yml" said; }
       ''
         ${program} config check $source
         cp $source $out
@@ -35,7 +46,7 @@ let
     lib.optionalAttrs (cfg.join != null) { "join.tokenFile" = cfg.join.tokenFile; }
     // lib.optionalAttrs (cfg.environmentFile != null) { environmentFile = cfg.environmentFile; }
     // lib.filterAttrs (_: file: file != null) {
-      "settings.mesh.tls.key" = cfg.settings.mesh.tls.key or null;
+      "settings.mesh.tls.key" = cfg.settings.mesh.tls.key;
       "settings.mesh.tls.ca_key" = cfg.settings.mesh.tls.ca_key or null;
       "settings.api.token_file" = cfg.settings.api.token_file or null;
     };
@@ -47,7 +58,13 @@ in
   options.services.litefs-py = {
     enable = mkEnableOption "litefs-py, SQLite on more than one machine";
 
-    package = lib.mkPackageOption pkgs "litefs-py" { };
+    package = mkOption {
+      type = types.package;
+      # No overlay is needed, which a machine whose packages are given (a VM test) would refuse.
+      default = pkgs.litefs-py or (pkgs.callPackage ./package.nix { });
+      defaultText = lib.literalExpression "pkgs.litefs-py, of the overlay if there is one";
+      description = "The litefs-py package to use.";
+    };
 
     engine = mkOption {
       type = types.enum [
@@ -78,6 +95,63 @@ in
       type = types.submodule {
         freeformType = format.type;
         options = {
+          cluster = text "Name of the cluster.";
+          bootstrap = mkOption {
+            type = types.bool;
+            default = false;
+            description = "Whether this machine begins the cluster; true on one of them.";
+          };
+          node = mkOption {
+            default = null;
+            description = "Which member this machine is.";
+            type = types.nullOr (
+              types.submodule {
+                options = {
+                  id = mkOption {
+                    type = types.ints.positive;
+                    description = "Its number, never used again for another one.";
+                  };
+                  name = mkOption {
+                    type = types.str;
+                    default = config.networking.hostName;
+                    defaultText = lib.literalExpression "config.networking.hostName";
+                    description = "Its name.";
+                  };
+                };
+              }
+            );
+          };
+          members = mkOption {
+            default = null;
+            description = "All members, this machine included; the same list on every one.";
+            example = lib.literalExpression ''[ { id = 1; name = "n1"; address = "10.0.0.1:4321"; } ]'';
+            type = types.nullOr (
+              types.listOf (
+                types.submodule {
+                  freeformType = format.type;
+                  options = {
+                    id = mkOption {
+                      type = types.ints.positive;
+                      description = "The member's number.";
+                    };
+                    name = mkOption {
+                      type = types.str;
+                      description = "The member's name, as in its certificate.";
+                    };
+                    address = mkOption {
+                      type = types.str;
+                      description = "Where the other members reach it: `host:port`.";
+                    };
+                  };
+                }
+              )
+            );
+          };
+          data_dir = mkOption {
+            type = types.str;
+            default = "/var/lib/litefs-py";
+            description = "Folder of all that the node keeps.";
+          };
           mount = mkOption {
             default = { };
             description = "Where applications find the databases.";
@@ -99,6 +173,7 @@ in
                   default = "root";
                   description = "Group of the files.";
                 };
+                mode = text "Mode of the files, in octal, as text.";
               };
             };
           };
@@ -107,10 +182,24 @@ in
             description = "How the nodes talk to each other.";
             type = types.submodule {
               freeformType = format.type;
-              options.listen = mkOption {
-                type = types.str;
-                default = "0.0.0.0:4321";
-                description = "Address and port to listen on.";
+              options = {
+                listen = mkOption {
+                  type = types.str;
+                  default = "0.0.0.0:4321";
+                  description = "Address and port to listen on.";
+                };
+                tls = mkOption {
+                  default = { };
+                  description = "The certificates, by their files.";
+                  type = types.submodule {
+                    freeformType = format.type;
+                    options = {
+                      ca = text "Certificate of the cluster's CA.";
+                      cert = text "This machine's certificate.";
+                      key = text "Its key; not in the store.";
+                    };
+                  };
+                };
               };
             };
           };
@@ -195,7 +284,9 @@ in
         ];
 
       environment.systemPackages = [ cfg.package ];
+      # The kernel's module; and fusermount3, of which LiteFS has need.
       boot.kernelModules = [ "fuse" ];
+      programs.fuse.enable = lib.mkDefault true;
       users.groups.litefs-py = { };
       networking.firewall.allowedTCPPorts = mkIf cfg.openFirewall [ meshPort ];
 

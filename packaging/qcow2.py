@@ -3,9 +3,10 @@
 
     packaging/qcow2.py [--package FILE]     default: the newest in target/packages
 
-Debian by mmdebstrap, with the package and what is in images/debian; GRUB for BIOS and for UEFI. No loop device
-and no mount: the file system is made of a folder. Wants root (for the files' owners), mmdebstrap, e2fsprogs,
-fdisk, mtools, dosfstools, GRUB's images (grub-pc-bin, grub-efi-amd64-bin, grub-common), qemu-utils; x86-64.
+Debian by mmdebstrap, with the package and what is in images/debian and images/machine; GRUB for BIOS and for
+UEFI. No loop device and no mount: the file system is made of a folder. Wants root (for the files' owners),
+mmdebstrap, e2fsprogs, fdisk, mtools, dosfstools, GRUB's images (grub-pc-bin, grub-efi-amd64-bin, grub-common),
+qemu-utils; x86-64.
 Standard library only.
 """
 
@@ -21,6 +22,8 @@ from pathlib import Path
 from common import BUILT, ROOT, architecture, named, newest, time_of_the_source
 
 FILES = ROOT / "images" / "debian"
+# Programs that a machine of NixOS has, too (images/appliance.nix).
+PROGRAMS = ROOT / "images" / "machine"
 # A Debian is kept, so that another package needs no other download.
 KEPT = ROOT / "target" / "qcow2"
 SUITE = "trixie"
@@ -116,9 +119,11 @@ def fill(tree, package):
     kept = tree / "var/lib/litefs-py-packages"
     kept.mkdir()
     inside.rename(kept / package.name)
-    for source in sorted(FILES.rglob("*")):
+    placed = [(source, source.relative_to(FILES)) for source in sorted(FILES.rglob("*"))]
+    placed += [(source, f"usr/lib/litefs-py/{source.name}") for source in PROGRAMS.iterdir()]
+    for source, path in placed:
         if source.is_file():
-            target = tree / source.relative_to(FILES)
+            target = tree / path
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
             target.chmod(0o755 if os.access(source, os.X_OK) else 0o644)

@@ -13,11 +13,14 @@
 #     aarch64  the same for that machine, by Zig of PyPI in target/tools/zig; done without if it fails
 #     packages  `static`, and what packages are built and tried with; what cannot be had is done without
 #     images  what the disk image is made of, and started with; done without likewise
+#     nix     deadnix and nixfmt in target/tools; two minutes when they are built for the first time
 #     deny    cargo-deny in target/tools; some minutes when it is built for the first time
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 CARGO_DENY=0.20.2
+DEADNIX=1.3.1
+NIXFMT=0.5.3
 ZIG=0.17.1
 ZIGBUILD=0.24.1
 
@@ -195,18 +198,27 @@ optional() {
     say "missing: $* (Debian's names): what needs them will be skipped"
 }
 
-setup_deny() {
-    local found
-    found=$(target/tools/bin/cargo-deny --version 2>/dev/null || true)
-    [[ $found == "cargo-deny $CARGO_DENY" ]] && return
-    say "building cargo-deny $CARGO_DENY into target/tools (some minutes, once)"
-    cargo install --quiet --locked --root target/tools --version "$CARGO_DENY" cargo-deny
+# A program of crates.io, in target/tools/bin.
+crate() {
+    local program=$1 crate=$2 version=$3
+    grep -qs "^\"$crate $version " target/tools/.crates.toml && return
+    say "building $program $version into target/tools"
+    cargo install --quiet --locked --root target/tools --version "$version" "$crate"
 }
 
-(($# > 0)) || set -- system rust python uv web go deny
+setup_nix() {
+    crate deadnix deadnix "$DEADNIX"
+    crate nixfmt nixfmt_rs "$NIXFMT"
+}
+
+setup_deny() {
+    crate cargo-deny cargo-deny "$CARGO_DENY"
+}
+
+(($# > 0)) || set -- system rust python uv web go deny nix
 for part in "$@"; do
     case $part in
-    system | rust | python | uv | web | go | static | aarch64 | packages | images | deny) "setup_$part" ;;
+    system | rust | python | uv | web | go | static | aarch64 | packages | images | deny | nix) "setup_$part" ;;
     *) fail "there is no part '$part'; see the head of this file" ;;
     esac
 done

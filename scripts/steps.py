@@ -150,7 +150,9 @@ def lint_steps() -> list[Step]:
             [
                 [
                     str(VENV / "shellcheck"),
-                    *git_files("*.sh", ".ci/run", "packaging/deb/p*", "images/debian/usr/*"),
+                    *git_files(
+                        "*.sh", ".ci/run", "packaging/deb/p*", "images/machine/*", "images/install"
+                    ),
                 ]
             ],
             count_one,
@@ -176,6 +178,12 @@ def lint_steps() -> list[Step]:
         if not have("nix-instantiate"):
             step.skip = "no nix on this machine"
         steps.append(step)
+        tools = ROOT / "target" / "tools" / "bin"
+        looked = [
+            [str(tools / "nixfmt"), "--check", *nix],
+            [str(tools / "deadnix"), "--fail", *nix],
+        ]
+        steps.append(Step("nix lint", looked, count_one))
     return steps
 
 

@@ -14,11 +14,18 @@
         id = 1;
         name = "n1";
       };
-      members = map (number: {
-        id = number;
-        name = "n${toString number}";
-        address = "10.0.0.${toString number}:4321";
-      }) [ 1 2 3 ];
+      members =
+        map
+          (number: {
+            id = number;
+            name = "n${toString number}";
+            address = "10.0.0.${toString number}:4321";
+          })
+          [
+            1
+            2
+            3
+          ];
       mesh.tls = {
         ca = "/run/secrets/ca.crt";
         cert = "/run/secrets/node.crt";

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-SCENARIOS = sorted((ROOT / "vm-tests" / "scenarios").glob("*.py"))
+# What NixOS runs.
+SCENARIOS = sorted(
+    path for part in ("scenarios", "nixos") for path in (ROOT / "vm-tests" / part).glob("*.py")
+)
 PRELUDE = ROOT / "vm-tests" / "prelude.py"
 DRIVER = "nixos/lib/test-driver/src/test_driver"
 
@@ -46,7 +49,7 @@ NODES = {"n1", "n2", "n3", "n4"}
 
 
 def parsed(path):
-    # What stands before: nixos/checks.nix, vm-tests/run.
+    # What stands before: nixos/vm-checks.nix, vm-tests/run.
     return ast.parse('ENGINE = "embedded"\n' + PRELUDE.read_text() + path.read_text())
 
 

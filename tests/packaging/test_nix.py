@@ -4,8 +4,10 @@ the module is evaluated for each example and for what is wrong. docs/nix.md says
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, need
@@ -18,15 +20,26 @@ FILES.append(ROOT / "flake.nix")
 FLEET = ROOT / "nixos" / "examples" / "fleet.nix"
 DECLARATIVE = ROOT / "nixos" / "examples" / "declarative.nix"
 CHECKS = ROOT / "tests" / "packaging" / "nix" / "checks.nix"
+WHOLE = ROOT / "tests" / "packaging" / "nix" / "whole.nix"
+OUTPUTS = ["apps", "checks", "devShells", "formatter", "nixosModules", "overlays", "packages"]
+PACKAGES = {
+    *("default", "litefs-py", "static", "container", "docs", "wheels"),
+    *("python-litefs-py", "python-litefs-django", "python-litefs-fastapi"),
+    *("image-qemu-efi", "image-raw-efi", "image-iso"),
+}
+BUILT_CHECKS = {
+    *("package", "clippy", "tests", "python-tests", "lint"),
+    *(f"module-{name}" for name in ("declarative", "litefs", "fleet-n1", "fleet-n2", "fleet-n3")),
+}
 
 
-def nix(*arguments):
+def nix(*arguments, timeout=120):
     need("nix-instantiate")
     return subprocess.run(
         ["nix-instantiate", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout,
         env={**os.environ, "NIX_REMOTE": "local"},
     )
 
@@ -61,8 +74,10 @@ def test_the_lock_is_of_the_one_input():
 
 
 def test_each_scenario_names_its_machines_in_its_first_line():
-    """nixos/checks.nix reads them there."""
-    for path in (ROOT / "vm-tests" / "scenarios").glob("*.py"):
+    """nixos/vm-checks.nix reads them there."""
+    for path in (ROOT / "vm-tests").glob("*/*.py"):
+        if path.parent.name not in ("scenarios", "nixos"):
+            continue
         lines = path.read_text().splitlines()
         assert re.fullmatch(r"# machines:( n\d)+", lines[0]), path
         # And of one that is for one engine alone, this in the second.
@@ -146,6 +161,21 @@ def test_two_that_claim_the_mount_point(evaluate):
     assert len(told["failed"]) == 1 and "/litefs" in told["failed"][0]
 
 
+def scenarios():
+    """Of each check of machines: their names, and what stands first and last in its script."""
+    wanted = {}
+    paths = [
+        path for part in ("scenarios", "nixos") for path in (ROOT / "vm-tests" / part).glob("*.py")
+    ]
+    for path in paths:
+        about, text = path.read_text().splitlines()[:2], path.read_text()
+        machines = about[0].removeprefix("# machines: ").split()
+        for engine, prefix in (("embedded", "vm-"), ("litefs", "vm-litefs-")):
+            if not about[1].startswith("# engines:") or about[1].endswith(engine):
+                wanted[f"{prefix}{path.stem}"] = (machines, f'ENGINE = "{engine}"\n', text)
+    return wanted
+
+
 def test_the_checks_are_each_scenario_with_each_engine():
     nixpkgs = os.environ.get("LITEFS_PY_TEST_NIXPKGS")
     if not nixpkgs:
@@ -153,17 +183,65 @@ def test_the_checks_are_each_scenario_with_each_engine():
     asked = ["--eval", "--strict", "--json", "--arg", "nixpkgs", nixpkgs, CHECKS]
     done = nix(*asked)
     assert done.returncode == 0, done.stderr
-    checks = json.loads(done.stdout)
-    wanted = {}
-    for path in (ROOT / "vm-tests" / "scenarios").glob("*.py"):
-        about, text = path.read_text().splitlines()[:2], path.read_text()
-        machines = about[0].removeprefix("# machines: ").split()
-        for engine, prefix in (("embedded", "vm-"), ("litefs", "vm-litefs-")):
-            if not about[1].startswith("# engines:") or about[1].endswith(engine):
-                nodes = dict.fromkeys(machines, engine)
-                wanted[f"{prefix}{path.stem}"] = (nodes, f'ENGINE = "{engine}"\n', text)
+    checks, wanted = json.loads(done.stdout), scenarios()
     assert set(checks) == set(wanted)
     for name, (nodes, head, text) in wanted.items():
         assert checks[name]["nodes"] == nodes, name
-        assert checks[name]["testScript"].startswith(head), name
-        assert checks[name]["testScript"].endswith(text), name
+        assert checks[name]["script"].startswith(head), name
+        assert checks[name]["script"].endswith(text), name
+
+
+def whole_nixpkgs():
+    nixpkgs = os.environ.get("LITEFS_PY_TEST_NIXPKGS")
+    if not nixpkgs:
+        pytest.skip("LITEFS_PY_TEST_NIXPKGS names no copy of nixpkgs")
+    if not (Path(nixpkgs) / "pkgs/top-level/all-packages.nix").exists():
+        pytest.skip(f"{nixpkgs} has nixpkgs's lib alone")
+    told = nix("--version").stdout
+    version = tuple(map(int, re.search(r"(\d+)\.(\d+)", told).groups()))
+    if version < (2, 18):
+        pytest.skip(f"a whole nixpkgs wants Nix 2.18; here is {told.strip()}")
+    return nixpkgs
+
+
+@pytest.fixture
+def source(tmp_path):
+    """What a flake sees of the repository: what git knows."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).exists():
+            target = tmp_path / "source" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target)
+    return tmp_path / "source"
+
+
+@pytest.mark.parametrize("system", ["x86_64-linux", "aarch64-linux"])
+def test_every_output_evaluates_over_a_whole_nixpkgs(source, tmp_path, system):
+    """Down to what would be built; a minute or two for each system. docs/nix.md has the list."""
+    nixpkgs = whole_nixpkgs()
+    done = nix(
+        *("--option", "store", tmp_path / "store", "--readonly-mode"),
+        *("--eval", "--strict", "--json", "--arg", "nixpkgs", nixpkgs),
+        *("--arg", "source", source, "--argstr", "system", system, WHOLE),
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    told = json.loads(done.stdout)
+    assert told["outputs"] == OUTPUTS
+    assert told["modules"] == ["appliance", "default"]
+    assert set(told["packages"]) == PACKAGES
+    vm = {name for name in told["checks"] if name.startswith("vm-")}
+    assert vm == set(scenarios())
+    assert set(told["checks"]) - vm == BUILT_CHECKS
+    page = (ROOT / "docs" / "nix.md").read_text()
+    missing = [name for name in PACKAGES | BUILT_CHECKS if name not in page]
+    assert missing == [], "docs/nix.md does not name them"
+    warnings = [line for line in done.stderr.splitlines() if "evaluation warning" in line]
+    assert warnings == []

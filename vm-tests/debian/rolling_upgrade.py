@@ -1,6 +1,6 @@
 # machines: n1 n2 n3
 # Upgrades of the package under load, one machine after the other, and the way back: docs/install.md, "Upgrades".
-# Both packages lie in /root. Not for NixOS.
+# Both packages lie in /root. vm-tests/nixos has that of NixOS.
 PACKAGES = {"earlier": "/root/litefs-py-earlier.deb", "newer": "/root/litefs-py.deb"}
 
 

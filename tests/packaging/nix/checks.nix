@@ -1,21 +1,16 @@
-# nixos/checks.nix by nixpkgs's `lib` alone: of each check what the NixOS test driver would be told.
+# nixos/vm-checks.nix by nixpkgs's `lib` alone: of each check its machines, and the script that the driver runs.
 #   nix-instantiate --eval --strict --json --arg nixpkgs PATH checks.nix
 { nixpkgs }:
 
-let
-  checks = import ../../../nixos/checks.nix {
-    lib = import (nixpkgs + "/lib");
-    system = "a";
-    self = {
-      packages.a.default = null;
-      nixosModules.default = { };
-    };
-    pkgs = {
-      testers.runNixOSTest = test: {
-        inherit (test) testScript;
-        nodes = builtins.mapAttrs (_: node: node.services.litefs-py.engine) test.nodes;
+import ../../../nixos/vm-checks.nix {
+  lib = import (nixpkgs + "/lib");
+  pkgs = {
+    writeText = _: text: text;
+    testers.runNixOSTest = test: {
+      config.rawTestDerivation.overrideAttrs = changed: {
+        script = changed.SCENARIO;
+        nodes = builtins.attrNames test.nodes;
       };
     };
   };
-in
-removeAttrs checks [ "package" ]
+}

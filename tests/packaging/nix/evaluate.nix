@@ -70,6 +70,7 @@ let
           environment.systemPackages = list;
           fileSystems = anything;
           networking.firewall.allowedTCPPorts = list;
+          programs.fuse.enable = mkOption { type = types.bool; };
           networking.hostName = mkOption { type = types.str; };
           systemd.packages = list;
           systemd.services = anything;
@@ -82,11 +83,18 @@ let
 in
 {
   # For docs/nix-options.md.
-  options = map (option: {
-    inherit (option) name description type;
-    default = option.default.text or null;
-    example = option.example.text or null;
-  }) (lib.filter (option: option.visible && !option.internal) (lib.optionAttrSetToDocList system.options.services));
+  options =
+    map
+      (option: {
+        inherit (option) name description type;
+        default = option.default.text or null;
+        example = option.example.text or null;
+      })
+      (
+        lib.filter (option: option.visible && !option.internal) (
+          lib.optionAttrSetToDocList system.options.services
+        )
+      );
   failed = map (each: each.message) (lib.filter (each: !each.assertion) config.assertions);
   ports = config.networking.firewall.allowedTCPPorts;
   services = lib.mapAttrs (_: unit: removeAttrs unit [ "restartTriggers" ]) config.systemd.services;

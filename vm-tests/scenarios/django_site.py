@@ -1,8 +1,10 @@
 # machines: n1 n2 n3
+# engines: embedded
 # wants: site
 # A Django site of the wheels on every machine, with users that send forms: nothing of what was answered is lost
-# when the leader changes, a daemon is killed, and a machine loses its power. /opt/site holds the wheels,
-# /opt/project the example of python/examples/django. Not for NixOS.
+# when the leader changes, a daemon is killed, and a machine loses its power. The machines' Python finds the wheels,
+# on Debian in /opt/site; /opt/project is the example of python/examples/django.
+PYTHON = '"$(command -v python3)"'
 BOARD = "http://127.0.0.1:8000"
 ENVIRONMENT = (
     "-p Environment=PYTHONPATH=/opt/site:/opt/project -p Environment=DJANGO_SETTINGS_MODULE=settings "
@@ -41,7 +43,7 @@ while True:
 
 def django(node):
     node.succeed(
-        f"systemd-run --unit=site -p Restart=always {ENVIRONMENT} /usr/bin/python3 -c {shlex.quote(SERVER)}"
+        f"systemd-run --unit=site -p Restart=always {ENVIRONMENT} {PYTHON} -c {shlex.quote(SERVER)}"
     )
     node.wait_until_succeeds(f"curl -sf -m 20 -o /dev/null {BOARD}/", timeout=60)
 
@@ -49,7 +51,7 @@ def django(node):
 def users(node):
     node.succeed("touch /root/forms")
     node.succeed(
-        f"systemd-run --unit=users -p Restart=always /usr/bin/python3 -c {shlex.quote(USER)} "
+        f"systemd-run --unit=users -p Restart=always {PYTHON} -c {shlex.quote(USER)} "
         f"{BOARD} {node.name}"
     )
     answered(node)
@@ -62,9 +64,7 @@ def answered(node, forms=5):
 
 start_all()
 form(n1, n2, n3)
-n1.succeed(
-    f"systemd-run --wait --pipe {ENVIRONMENT} /usr/bin/python3 -m django migrate >&2", timeout=120
-)
+n1.succeed(f"systemd-run --wait --pipe {ENVIRONMENT} {PYTHON} -m django migrate >&2", timeout=120)
 for node in machines:
     django(node)
     users(node)
