@@ -24,6 +24,12 @@
       # What the images are: for a flake of an operator's own, with the keys of who may log in.
       nixosModules.appliance = ./images/appliance.nix;
 
+      # `nix flake init -t` of this flake.
+      templates.default = {
+        path = ./nixos/examples/fleet;
+        description = "A fleet of three machines";
+      };
+
       packages = eachSystem (
         system: pkgs:
         let

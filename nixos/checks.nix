@@ -70,7 +70,7 @@ let
       builtins.unsafeDiscardStringContext machine.config.system.build.toplevel.drvPath
     );
 
-  fleet = import ./examples/fleet.nix;
+  fleet = import ./examples/fleet/machines.nix;
   modules = {
     declarative = import ./examples/declarative.nix;
     litefs.services.litefs-py = {

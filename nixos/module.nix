@@ -318,14 +318,27 @@ in
         unitConfig.ConditionPathExists = "!/etc/litefs-py/config.yml";
         serviceConfig = {
           Type = "oneshot";
-          LoadCredential = "token:${cfg.join.tokenFile}";
           Restart = "on-failure";
           RestartSec = 5;
         };
+        # The secret may come later: it is looked for again.
         script = ''
+          token=${lib.escapeShellArg cfg.join.tokenFile}
+          if [ ! -f "$token" ]; then
+            echo "there is no $token: services.litefs-py.join.tokenFile names the file of what" \
+              "'litefs-py token create' prints on another node" >&2
+            exit 1
+          fi
+          case $(stat -Lc %a "$token") in
+          *00) ;;
+          *)
+            echo "others than root can read $token, and who has it can join: chmod 600 it" >&2
+            exit 1
+            ;;
+          esac
           ${program} join - --server ${lib.escapeShellArg (lib.concatStringsSep "," cfg.join.servers)} \
             --name ${lib.escapeShellArg cfg.join.name} --address ${lib.escapeShellArg cfg.join.address} \
-            < "$CREDENTIALS_DIRECTORY/token"
+            < "$token"
         '';
       };
     })

@@ -131,6 +131,15 @@ def machines(*options: str) -> Step:
     return package_steps("dist", *options)[2]
 
 
+def upgrade_package() -> Step:
+    """From the package of an earlier source, node by node under load, and back."""
+    step = machines("rolling_upgrade")
+    earlier = ROOT / "target" / "earlier" / "package" / "litefs-py-earlier.deb"
+    step.environment["LITEFS_PY_EARLIER_PACKAGE"] = str(earlier)
+    step.commands.insert(0, [sys.executable, "scripts/earlier.py", "--package"])
+    return step
+
+
 def qemu() -> Step:
     """The disk image, made and booted."""
     step = machines("appliance")
@@ -168,6 +177,7 @@ PARTS: dict[str, Callable[[], Step]] = {
     "wheels": wheels,
     "packages": packages,
     "machines": machines,
+    "upgrade-package": upgrade_package,
     "machines-litefs": lambda: machines("--engine", "litefs"),
     "qemu": qemu,
     "site": site,

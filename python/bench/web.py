@@ -18,6 +18,7 @@ import contextlib
 import glob
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -188,28 +189,86 @@ def child(told: dict) -> None:
 # All of them
 
 
+class Postgres:
+    """A server of its own, with the defaults of Debian's."""
+
+    QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    AS_USER = ("setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups")
+
+    def __init__(self, programs: str, folder: Path, name: str, source: Postgres | None = None):
+        """A standby of `source`, where that is given."""
+        self.programs, self.folder = programs, folder / name
+        self.data = self.folder / "data"
+        for made in (self.folder, self.data):
+            made.mkdir(mode=0o700)
+            subprocess.run(["chown", "postgres", made], check=True)
+        if source is None:
+            self._run("initdb", "-U", "bench", "-A", "trust")
+        else:
+            whence = f"host={source.folder} user=bench application_name={name}"
+            self._run("pg_basebackup", "-R", "-c", "fast", "-d", whence)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [*self.AS_USER, f"{self.programs}/{program}", "-D", str(self.data), *arguments]
+        subprocess.run(command, check=True, **self.QUIET)
+
+    def start(self) -> None:
+        options = f"-k {self.folder} -c listen_addresses="
+        self._run("pg_ctl", "-w", "-o", options, "-l", f"{self.folder}/log", "start")
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "-w", "-m", "fast", "stop")
+
+    def sql(self, statement: str) -> str:
+        command = [
+            "psql",
+            "-qAt",
+            "-h",
+            self.folder,
+            "-U",
+            "bench",
+            "-d",
+            "postgres",
+            "-c",
+            statement,
+        ]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+
 @contextlib.contextmanager
 def postgres(folder: Path):
-    """A server of its own, with the defaults of Debian's; none where it is not installed."""
+    """The folders of two servers' sockets by what they are: one alone, and one with two standbys of which one has
+    each commit before it is answered, as one of two other nodes has here. Empty where none is installed."""
     programs = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
-    if not programs:
-        yield None
-        return
-    data = folder / "postgres"
-    as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    folder.chmod(0o755)
-    data.mkdir()
-    subprocess.run(["chown", "postgres", data], check=True)
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    initdb = [*as_user, f"{programs[-1]}/initdb", "-D", str(data), "-U", "bench", "-A", "trust"]
-    subprocess.run(initdb, check=True, **quiet)
-    options = f"-k {data} -c listen_addresses="
-    control = [*as_user, f"{programs[-1]}/pg_ctl", "-D", str(data), "-w"]
-    subprocess.run([*control, "-o", options, "-l", f"{data}/log", "start"], check=True, **quiet)
+    servers: list[Postgres] = []
+
+    def started(name: str, source: Postgres | None = None) -> Postgres:
+        server = Postgres(programs[-1], folder, name, source)
+        server.start()
+        servers.append(server)
+        return server
+
     try:
-        yield str(data)
+        if programs:
+            folder.chmod(0o755)
+            alone, replicated = started("alone"), started("replicated")
+            for name in ("standby1", "standby2"):
+                started(name, replicated)
+            replicated.sql("ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (*)'")
+            replicated.sql("SELECT pg_reload_conf()")
+            asked = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'quorum'"
+            end = time.monotonic() + 30
+            while replicated.sql(asked) != "2":
+                if time.monotonic() > end:
+                    raise TimeoutError("the standbys of PostgreSQL do not follow")
+                time.sleep(0.1)
+            yield {"PostgreSQL": alone, "PostgreSQL, two standbys": replicated}
+        else:
+            yield {}
     finally:
-        subprocess.run([*control, "-m", "fast", "stop"], check=True, **quiet)
+        for server in reversed(servers):
+            server.stop()
 
 
 def views(seconds: float, rounds: int) -> None:
@@ -218,7 +277,7 @@ def views(seconds: float, rounds: int) -> None:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         cluster = stack.enter_context(Cluster(folder / "cluster"))
-        socket = stack.enter_context(postgres(folder))
+        servers = stack.enter_context(postgres(folder))
         leader, follower = cluster.leader(), cluster.followers()[0]
         plain = {"kind": "plain", "folder": str(folder)}
         kinds = {
@@ -235,27 +294,14 @@ def views(seconds: float, rounds: int) -> None:
                 "api": follower.socket,
             },
         }
-        if socket:
-            kinds["PostgreSQL"] = {"kind": "postgres", "socket": socket, "folder": str(folder)}
+        for kind, server in servers.items():
+            kinds[kind] = {"kind": "postgres", "socket": str(server.folder), "folder": str(folder)}
         for framework in ("django", "fastapi"):
             found: dict[str, list[float]] = {kind: [] for kind in kinds}
             for _ in range(rounds):
                 for kind, told in kinds.items():
-                    if socket:
-                        drop = "DROP TABLE IF EXISTS bench, bench_row"
-                        command = [
-                            "psql",
-                            "-q",
-                            "-h",
-                            socket,
-                            "-U",
-                            "bench",
-                            "-d",
-                            "postgres",
-                            "-c",
-                            drop,
-                        ]
-                        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+                    if kind in servers:
+                        servers[kind].sql("DROP TABLE IF EXISTS bench, bench_row")
                     told = {**told, "framework": framework, "seconds": seconds}
                     said = subprocess.run(
                         [sys.executable, __file__, "child", json.dumps(told)],
@@ -268,7 +314,7 @@ def views(seconds: float, rounds: int) -> None:
             for kind, values in found.items():
                 median = statistics.median(values)
                 print(
-                    f"  {kind:<22} {median:8.0f}  {median / base:5.2f} of plain, FULL", flush=True
+                    f"  {kind:<24} {median:8.0f}  {median / base:5.2f} of plain, FULL", flush=True
                 )
 
 
@@ -326,6 +372,8 @@ def imports() -> None:
 
 
 if __name__ == "__main__":
+    # What was started is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
     if sys.argv[1:2] == ["child"]:
         child(json.loads(sys.argv[2]))

@@ -17,11 +17,20 @@ import nix_options  # noqa: E402
 
 FILES = sorted(p for part in ("nixos", "images") for p in (ROOT / part).rglob("*.nix"))
 FILES.append(ROOT / "flake.nix")
-FLEET = ROOT / "nixos" / "examples" / "fleet.nix"
+FLEET = ROOT / "nixos" / "examples" / "fleet" / "machines.nix"
 DECLARATIVE = ROOT / "nixos" / "examples" / "declarative.nix"
 CHECKS = ROOT / "tests" / "packaging" / "nix" / "checks.nix"
 WHOLE = ROOT / "tests" / "packaging" / "nix" / "whole.nix"
-OUTPUTS = ["apps", "checks", "devShells", "formatter", "nixosModules", "overlays", "packages"]
+OUTPUTS = [
+    "apps",
+    "checks",
+    "devShells",
+    "formatter",
+    "nixosModules",
+    "overlays",
+    "packages",
+    "templates",
+]
 PACKAGES = {
     *("default", "litefs-py", "static", "container", "docs", "wheels"),
     *("python-litefs-py", "python-litefs-django", "python-litefs-fastapi"),
@@ -97,7 +106,29 @@ def test_the_fleet(evaluate, node):
     if node != "n1":
         join = services["litefs-py-join"]
         assert "--server 10.0.0.1:4321" in join["script"] and f"--name {node}" in join["script"]
-        assert join["serviceConfig"]["LoadCredential"] == "token:/run/secrets/litefs-py-token"
+        assert "token=/run/secrets/litefs-py-token" in join["script"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"), [(None, "there is no"), (0o644, "chmod 600"), (0o600, "joined by SECRET")]
+)
+def test_the_token_s_file(evaluate, tmp_path, mode, said):
+    """What the unit that joins says of a file that is missing, or that others can read."""
+    token, program = tmp_path / "token", tmp_path / "program"
+    if mode:
+        token.write_text("SECRET\n")
+        token.chmod(mode)
+    program.write_text("#!/bin/sh\nread -r token\necho joined by $token\n")
+    program.chmod(0o755)
+    options = f'{{ tokenFile = "{token}"; servers = [ "a:1" ]; address = "b:1"; }}'
+    told = evaluate(
+        f'{{ networking.hostName = "n1"; services.litefs-py = {{ enable = true; join = {options}; }}; }}'
+    )
+    script = told["services"]["litefs-py-join"]["script"]
+    script = script.replace("/nix/store/litefs-py/bin/litefs-py", str(program))
+    done = subprocess.run(["sh", "-euc", script], capture_output=True, text=True)
+    assert said in done.stdout + done.stderr
+    assert (done.returncode == 0) == (mode == 0o600)
 
 
 def test_a_configuration_that_is_declared(evaluate, static_program, tmp_path):
@@ -226,6 +257,9 @@ def source(tmp_path):
 def test_every_output_evaluates_over_a_whole_nixpkgs(source, tmp_path, system):
     """Down to what would be built; a minute or two for each system. docs/nix.md has the list."""
     nixpkgs = whole_nixpkgs()
+    for name in ("n1", "n2", "n3"):
+        hardware = source / "nixos" / "examples" / "fleet" / f"hardware-{name}.nix"
+        hardware.write_text('{ boot.isContainer = true; system.stateVersion = "26.05"; }\n')
     done = nix(
         *("--option", "store", tmp_path / "store", "--readonly-mode"),
         *("--eval", "--strict", "--json", "--arg", "nixpkgs", nixpkgs),
@@ -235,6 +269,7 @@ def test_every_output_evaluates_over_a_whole_nixpkgs(source, tmp_path, system):
     assert done.returncode == 0, done.stderr[-4000:]
     told = json.loads(done.stdout)
     assert told["outputs"] == OUTPUTS
+    assert set(told["fleet"]) == {"n1", "n2", "n3"}
     assert told["modules"] == ["appliance", "default"]
     assert set(told["packages"]) == PACKAGES
     vm = {name for name in told["checks"] if name.startswith("vm-")}

@@ -29,8 +29,16 @@ let
     self;
   ours = flake source { nixpkgs = flake nixpkgs { }; };
   derivations = builtins.mapAttrs (_: output: builtins.unsafeDiscardStringContext output.drvPath);
+  # The example, whose hardware's files the test writes.
+  fleet = flake (source + "/nixos/examples/fleet") {
+    nixpkgs = flake nixpkgs { };
+    litefs-py = ours;
+  };
 in
 {
+  fleet = builtins.mapAttrs (
+    _: machine: builtins.unsafeDiscardStringContext machine.config.system.build.toplevel.drvPath
+  ) fleet.nixosConfigurations;
   packages = derivations ours.packages.${system};
   checks = derivations ours.checks.${system};
   devShells = derivations ours.devShells.${system};

@@ -1,5 +1,5 @@
-# An operator's fleet of three, as modules: the first machine is set up by `litefs-py init`, the others join by
-# tokens that a secret manager has put into /run/secrets. myapp is an application of the operator's.
+# Three machines as modules: the first is set up by `litefs-py init`, the others join by tokens that a secret manager
+# has put into /run/secrets. myapp is an application of the operator's.
 let
   node =
     number: extra:
