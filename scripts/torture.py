@@ -98,6 +98,13 @@ def wheels() -> Step:
     return step
 
 
+def pythons() -> Step:
+    """The Python packages' units on every Python and with every Django."""
+    step = script("pythons", "scripts/pythons.py")
+    step.environment["LITEFS_PY"] = str(ROOT / "target/release/litefs-py")
+    return step
+
+
 def simulation(number: int) -> Step:
     seeds = f"{number * SEEDS}..{(number + 1) * SEEDS}"
     # A seed that held on another source says nothing of this one.
@@ -175,6 +182,7 @@ PARTS: dict[str, Callable[[], Step]] = {
     "fuzz": lambda: script("fuzz", "scripts/fuzz.py"),
     "soak": lambda: script("soak", "tests/torture/soak.py", "--seconds", "1800"),
     "wheels": wheels,
+    "pythons": pythons,
     "packages": packages,
     "machines": machines,
     "upgrade-package": upgrade_package,
