@@ -16,7 +16,6 @@ import os
 import re
 import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 
@@ -65,10 +64,10 @@ def tests() -> Path:
             command += ["--no-binary", ":all:", "--dest", download, f"django=={version}"]
             subprocess.run(command, check=True)
             (archive,) = Path(download).iterdir()
-            with tarfile.open(archive) as source:
-                (top,) = {name.split("/")[0] for name in source.getnames()}
-                source.extractall(download, filter="data")
-            (Path(download) / top).rename(folder)
+            subprocess.run(["tar", "-xf", archive, "-C", download], check=True)
+            archive.unlink()
+            (top,) = Path(download).iterdir()
+            top.rename(folder)
     return folder / "tests"
 
 
