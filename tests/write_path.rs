@@ -204,6 +204,31 @@ fn a_large_transaction_is_not_forgotten_over_many_small_ones() {
 const RESERVED: ByteRange = ByteRange { start: locks::RESERVED, end: locks::RESERVED };
 
 /// Begins to install a snapshot of the first node's databases on the second, where something is in the way.
+/// What the log held is replayed, and applications come; what comes meanwhile waits for that, and not they for a
+/// pause of the others, which there may be none of.
+#[test]
+fn applications_may_come_while_more_does() {
+    with_cluster(1, Settings::default(), |cluster| {
+        let path = cluster.path(1, "app.db");
+        assert_eq!(sqlite(&path, "create table t(a)"), Ok(String::new()));
+        let writes = "insert into t values(randomblob(2000));".repeat(500);
+        assert_eq!(sqlite(&path, &writes), Ok(String::new()));
+        let (half, all) = (cluster.entries() / 2, cluster.entries());
+        let mut newcomer = cluster.newcomer(Settings::default());
+        newcomer.more(half);
+        let database = newcomer.databases.find(&DatabaseName::new("app.db").unwrap()).unwrap();
+        let mut serves = database.begin_to_serve().unwrap();
+        newcomer.more(all);
+        while !serves {
+            serves = database.begin_to_serve().unwrap();
+        }
+        assert!(database.shows(half as u64) && !database.shows(all as u64));
+        newcomer.databases.begin_to_serve().unwrap();
+        eventually("the rest is applied, too", || database.shows(all as u64));
+        assert_eq!(database.store().head(), cluster.database(1, "app.db").store().head());
+    });
+}
+
 fn install(cluster: &Cluster, state: State) -> std::thread::JoinHandle<()> {
     let snapshot = cluster.nodes[0].databases.databases_for_snapshot(&state).unwrap();
     let node = cluster.nodes[1].databases.clone();

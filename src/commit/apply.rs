@@ -90,11 +90,12 @@ impl Database {
                 if state.pumping || closed || !self.lock_to_apply(&mut state) {
                     return;
                 }
-                let Some(queued) = state.queue.pop_front() else {
+                let Some(queued) = state.next_to_apply() else {
                     Self::unlock_applied(&mut state);
                     return;
                 };
                 state.pumping = true;
+                state.applying = queued.entry.index;
                 queued
             };
             if let Err(error) = self.apply_one(&queued) {
@@ -234,6 +235,7 @@ impl Database {
                 }
                 if !state.pumping && state.hold.is_none() && self.take_apply_locks(&mut state) {
                     state.pumping = true;
+                    state.applying = 0;
                     return Some(Installing { serving: state.serving });
                 }
                 state.hold.as_ref().map(|hold| hold.pid)
@@ -290,6 +292,7 @@ impl Database {
                     && (self.mode() == JournalMode::Rollback || self.take_apply_locks(&mut state))
                 {
                     state.pumping = true;
+                    state.applying = 0;
                     break;
                 }
             }
@@ -325,7 +328,17 @@ impl Database {
         let unpublished = state.hold.as_ref().is_some_and(
             |hold| matches!(hold.phase, Phase::Committed { index: at, .. } if at <= index),
         );
-        !queued && !unpublished && !state.pumping
+        let applying = state.pumping && state.applying <= index;
+        !queued && !unpublished && !applying
+    }
+}
+
+impl State {
+    /// From the queue; none while it is asked to wait until applications may come.
+    fn next_to_apply(&mut self) -> Option<Queued> {
+        let until = self.replay_until.filter(|_| !self.serving);
+        let waits = |next: &Queued| until.is_some_and(|until| next.entry.index > until);
+        if self.queue.front().is_some_and(waits) { None } else { self.queue.pop_front() }
     }
 }
 

@@ -96,6 +96,11 @@ pub(super) struct State {
     pub queue: VecDeque<Queued>,
     /// A thread is applying from the queue.
     pub pumping: bool,
+    /// The entry that it applies, or applied last; 0: a snapshot, or nothing that is an entry's.
+    pub applying: u64,
+    /// Up to here the log is replayed; what comes after is applied beneath applications, once they may
+    /// come.
+    pub replay_until: Option<u64>,
     pub incarnation: Option<Incarnation>,
     /// The last entry of this database that a new reader sees (Rule 18).
     pub visible: u64,
@@ -233,6 +238,8 @@ impl Database {
                 recalled_early: None,
                 queue: VecDeque::new(),
                 pumping: false,
+                applying: 0,
+                replay_until: None,
                 incarnation,
                 visible,
                 deleted: false,
@@ -260,7 +267,9 @@ impl Database {
     }
 
     /// The log up to the start was replayed: what it says must be what the files hold (Rule 13),
-    /// and then applications may come. Returns whether that is so yet.
+    /// and then applications may come. Returns whether that is so yet: what was queued when this was
+    /// asked first has to be applied, and what comes after that waits. The caller goes on with it by
+    /// [`Database::pump`].
     ///
     /// # Errors
     /// The files hold something else, or cannot be read.
@@ -273,7 +282,10 @@ impl Database {
             let what = "its files are damaged, and not fetched yet";
             return Err(store::StoreError::Busy { name: self.name.clone(), what });
         }
-        if !state.queue.is_empty() || state.pumping {
+        let last = state.queue.back().map_or(0, |last| last.entry.index);
+        let until = *state.replay_until.get_or_insert(last);
+        let next = state.queue.front().map(|next| next.entry.index);
+        if state.pumping || next.is_some_and(|next| next <= until) {
             return Ok(false);
         }
         self.store.finish_recovery()?;

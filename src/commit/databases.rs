@@ -349,11 +349,12 @@ impl AllDatabases {
     }
 }
 
-/// Waits until all that is queued is applied, and lets applications in.
+/// Waits until all that is queued now is applied, and lets applications in.
 pub(super) fn serve_when_ready(database: &Arc<Database>) -> Result<(), StoreError> {
     while !database.begin_to_serve()? {
         std::thread::sleep(Duration::from_millis(2));
     }
+    database.pump();
     Ok(())
 }
 

@@ -73,6 +73,9 @@ impl Database {
     /// purged up to there (Rule 11): backfill, sync the file, sync the folder, write and sync the
     /// record. What it does is often more than was asked; [`Database::record`] says.
     ///
+    /// While the log is replayed, everything is in the file already; what is replayed meanwhile may be
+    /// there in part, as after a crash.
+    ///
     /// Where a reader keeps frames from being backfilled, their pages are written to a file of
     /// their own, synced, and named by the record, if they are at most `pinned_cap` bytes; the
     /// next start puts them into the database file.
@@ -86,7 +89,7 @@ impl Database {
         pinned_cap: u64,
     ) -> Result<(), StoreError> {
         let _one = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (target, mut record) = {
+        let (target, mut record, recovering) = {
             let state = self.state();
             if !state.is_published() && state.head.entry.index <= up_to.index {
                 return self.check_published(&state);
@@ -95,19 +98,18 @@ impl Database {
             if recorded && (state.record.pinned.is_none() || state.recovering) {
                 return Ok(());
             }
-            if state.recovering {
-                return Err(self.invalid("the log is being replayed: finish the recovery first"));
-            }
             let mut record = state.record.clone();
             record.incarnation = state.incarnation;
             record.page_size = state.table.page_size();
-            (state.visible, record)
+            (state.visible, record, state.recovering)
         };
         record.applied = target.entry;
         record.position = target.position;
         record.pages = target.pages;
         record.pinned = None;
-        self.checkpoint_alone(CheckpointMode::Passive)?;
+        if !recovering {
+            self.checkpoint_alone(CheckpointMode::Passive)?;
+        }
         if !self.is_in_file(&target)? {
             // What the record names holds it all, and more than is missing in the file: it stays.
             if self.record().applied == target.entry {

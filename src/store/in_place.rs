@@ -152,11 +152,13 @@ impl Database {
         }
     }
 
-    /// Straight into the file: nobody reads it, and it may be ahead of the transaction.
+    /// Straight into the file: nobody reads it, and it may be ahead of the transaction. Not ahead of the
+    /// log's mark (Rule 10): the next start replays up to there, and has to find it all.
     fn replay(&self, ltx: impl Read, entry: EntryId) -> Result<Position, StoreError> {
         let mut decoder = Decoder::new(ltx).map_err(|e| self.ltx(e))?;
         let header = *decoder.header();
         self.check_header(&header, false)?;
+        self.sync_mark()?;
         let preview = self.write_pages(&mut decoder)?;
         let trailer = decoder.finish().map_err(|e| self.ltx(e))?;
         let position = Position { txid: header.max_txid, checksum: trailer.post_apply };

@@ -254,32 +254,7 @@ impl Cluster {
         for made in [&data, &path, &data.join("staged")] {
             std::fs::create_dir_all(made).unwrap();
         }
-        let others: Vec<NodeId> = ids.iter().copied().filter(|other| *other != id).collect();
-        let runtime = tokio::runtime::Handle::current();
-        let seen = Self::follow(id, log, &runtime);
-        let group: Arc<dyn Group> =
-            Arc::new(LogGroup { me: id, leadership: seen, log: Arc::downgrade(log), others });
-        let staged = data.join("staged");
-        let shared = Shared::new(Arc::clone(&group), runtime.clone(), Boot(1), settings, staged);
-        let (store, recovered) = Store::open(&data, SystemTime::now()).unwrap();
-        let names = Box::new(|id: NodeId| Some(format!("n{}", id.0)));
-        let databases = AllDatabases::new(Arc::clone(&shared), store, names);
-        for found in recovered.databases {
-            let (name, incarnation) = (found.name().clone(), found.incarnation());
-            let visible = found.applied().index;
-            databases.adopt(Database::new(&shared, found, name, incarnation, visible));
-        }
-        let holder: Weak<dyn Holder> = Arc::downgrade(&databases) as _;
-        let last_index = {
-            let databases = Arc::downgrade(&databases);
-            Arc::new(move |name: &DatabaseName| {
-                databases.upgrade().map_or(0, |all| all.last_index(name))
-            })
-        };
-        let clock = Arc::new(SystemClock::default());
-        let arbiter = Arbiter::new(Arc::clone(&group), runtime.clone(), clock, last_index, holder);
-        shared.set_arbiter(&arbiter);
-        runtime.spawn(Arc::clone(&arbiter).run());
+        let (group, databases, arbiter) = Self::databases(id, ids, log, &data, settings);
         databases.begin_to_serve().unwrap();
         let service = Service {
             group,
@@ -307,6 +282,57 @@ impl Cluster {
             mount: Mutex::new(Some(mount)),
             path,
         })
+    }
+
+    /// What a node has before applications may come.
+    fn databases(
+        id: NodeId,
+        ids: &[NodeId],
+        log: &Arc<Log>,
+        data: &std::path::Path,
+        settings: Settings,
+    ) -> (Arc<dyn Group>, Arc<AllDatabases>, Arc<Arbiter>) {
+        let others: Vec<NodeId> = ids.iter().copied().filter(|other| *other != id).collect();
+        let runtime = tokio::runtime::Handle::current();
+        let seen = Self::follow(id, log, &runtime);
+        let group: Arc<dyn Group> =
+            Arc::new(LogGroup { me: id, leadership: seen, log: Arc::downgrade(log), others });
+        let staged = data.join("staged");
+        let shared = Shared::new(Arc::clone(&group), runtime.clone(), Boot(1), settings, staged);
+        let (store, recovered) = Store::open(data, SystemTime::now()).unwrap();
+        let names = Box::new(|id: NodeId| Some(format!("n{}", id.0)));
+        let databases = AllDatabases::new(Arc::clone(&shared), store, names);
+        for found in recovered.databases {
+            let (name, incarnation) = (found.name().clone(), found.incarnation());
+            let visible = found.applied().index;
+            databases.adopt(Database::new(&shared, found, name, incarnation, visible));
+        }
+        let holder: Weak<dyn Holder> = Arc::downgrade(&databases) as _;
+        let last_index = {
+            let databases = Arc::downgrade(&databases);
+            Arc::new(move |name: &DatabaseName| {
+                databases.upgrade().map_or(0, |all| all.last_index(name))
+            })
+        };
+        let clock = Arc::new(SystemClock::default());
+        let arbiter = Arbiter::new(Arc::clone(&group), runtime.clone(), clock, last_index, holder);
+        shared.set_arbiter(&arbiter);
+        runtime.spawn(Arc::clone(&arbiter).run());
+        (group, databases, arbiter)
+    }
+
+    /// A node that begins with nothing, and that nobody uses yet: it gets the log's entries by `more`.
+    pub fn newcomer(&self, settings: Settings) -> Newcomer {
+        let (id, data) = (NodeId(99), self.folder.path().join("n99/data"));
+        std::fs::create_dir_all(data.join("staged")).unwrap();
+        let (_, databases, arbiter) = Self::databases(id, &[id], &self.log, &data, settings);
+        Newcomer {
+            log: Arc::clone(&self.log),
+            databases,
+            _arbiter: arbiter,
+            state: State::default(),
+            given: 0,
+        }
     }
 
     fn follow(
@@ -381,6 +407,28 @@ impl Cluster {
 
     pub fn entries(&self) -> usize {
         self.log.inner.lock().unwrap().entries.len()
+    }
+}
+
+/// A node that is not mounted yet.
+pub struct Newcomer {
+    log: Arc<Log>,
+    pub databases: Arc<AllDatabases>,
+    _arbiter: Arc<Arbiter>,
+    state: State,
+    given: usize,
+}
+
+impl Newcomer {
+    /// The log's entries up to this one. Returns before they are applied.
+    pub fn more(&mut self, up_to: usize) {
+        let inner = self.log.inner.lock().unwrap();
+        for command in &inner.entries[self.given..up_to] {
+            self.given += 1;
+            let entry = EntryId { term: 1, index: self.given as u64 };
+            let effect = self.state.apply(entry, command);
+            self.databases.entry(entry, Some(command), Some(effect));
+        }
     }
 }
 

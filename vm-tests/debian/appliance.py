@@ -52,11 +52,13 @@ with subtest("it has become a machine of its own, and as large as its disk"):
 
 # Under emulation its own writers would hardly get the lock beside two others.
 load(n1, n2)
-with subtest("its power goes under load, and it comes back"):
+with subtest("its power goes under load, and it comes back, started by UEFI"):
     n3.crash()
     more(n1)
+    n3.container.by_uefi()
     n3.start()
     ready(n3, timeout=900)
+    n3.succeed("test -d /sys/firmware/efi")
 
 with subtest("it is rebooted in order"):
     before = n3.succeed("cat /proc/sys/kernel/random/boot_id").strip()

@@ -16,6 +16,8 @@ DISK = "4G"
 MEMORY = "1024"
 # Emulation works everywhere; a KVM within a virtual machine often only seems to.
 ACCELERATOR = "kvm" if os.environ.get("LITEFS_PY_TEST_KVM") == "1" else "tcg"
+# Debian's ovmf. Without it a machine starts by its BIOS.
+UEFI = "/usr/share/ovmf/OVMF.fd"
 # Of one command's way in, beyond what the command takes.
 WAY_IN = 30
 
@@ -32,6 +34,8 @@ def missing(image):
     ):
         if not which(program):
             return f"there is no {program} (Debian: {package})"
+    if not Path(UEFI).exists():
+        return f"there is no {UEFI} (Debian: ovmf)"
     if not Path("/dev/net/tun").exists():
         return "there is no /dev/net/tun"
     if image is None:
@@ -61,6 +65,10 @@ class Guest:
         self.first_boot = None
         self.firmware = []
         self.process, self.init = None, None
+
+    def by_uefi(self):
+        """From the next start on."""
+        self.firmware = ["-bios", UEFI]
 
     def user_data(self):
         key = self.key.with_suffix(".pub").read_text().strip()

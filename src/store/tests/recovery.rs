@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::core::ports::CommittedMark;
 
 /// What a crash of the process leaves: every file as it is.
 fn copy(node: &Node) -> tempfile::TempDir {
@@ -116,6 +117,72 @@ proptest! {
         }
         restart(copy(&node), &log);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 40, ..ProptestConfig::with_cases(12) })]
+
+    /// Rule 11 while the log is replayed: a database becomes durable between two entries, the process dies
+    /// some entries later, and the log from the record on gives exactly the database.
+    #[test]
+    fn a_replay_becomes_durable(
+        sizes in prop::collection::vec(0_u16..6000, 3..30),
+        durable in any::<prop::sample::Index>(),
+        died in any::<prop::sample::Index>(),
+        wal in any::<bool>(),
+    ) {
+        let mut origin = Origin::new(1024, wal);
+        let mut log = vec![origin.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")];
+        for size in &sizes {
+            let sql = match size % 10 {
+                0 => "DELETE FROM t WHERE id % 2".to_owned(),
+                1 => "VACUUM".to_owned(),
+                _ => format!("INSERT INTO t(v) VALUES(randomblob({size}))"),
+            };
+            log.extend(origin.try_run(&sql));
+        }
+        let mut node = Node::from(&log[0]);
+        node.database.make_durable(entry(1), 1 << 30).unwrap();
+        for transaction in log.iter().skip(1) {
+            if wal { node.append(transaction) } else { node.in_place(transaction) }.unwrap();
+        }
+        let (durable, died) = (durable.index(log.len()), died.index(log.len()));
+        let copied = copy(&node);
+        let (store, mut recovered) = open(copied.path());
+        let database = recovered.databases.pop().unwrap();
+        for (index, transaction) in (1..).zip(&log).skip(1).take(durable.max(died)) {
+            database.apply_in_place(&transaction.ltx[..], entry(index)).unwrap();
+            if index as usize == durable + 1 {
+                database.make_durable(entry(index), 1 << 30).unwrap();
+                prop_assert_eq!(database.record().applied, entry(index));
+            }
+        }
+        let replayed = Node::with(copied, store, database);
+        restart(copy(&replayed), &log);
+    }
+}
+
+/// Rule 10 while the log is replayed: the mark first, then the pages.
+#[test]
+fn the_mark_is_durable_before_an_entry_is_replayed() {
+    struct Failing;
+    impl CommittedMark for Failing {
+        fn sync(&self) -> std::io::Result<()> {
+            Err(std::io::Error::other("the disk failed"))
+        }
+    }
+    let mut origin = Origin::new(4096, true);
+    let node = Node::from(&origin.run("CREATE TABLE t(v)"));
+    node.database.make_durable(entry(1), 1 << 30).unwrap();
+    let next = origin.run("INSERT INTO t VALUES(randomblob(30000))");
+    let copied = copy(&node);
+    let (_store, recovered) = open(copied.path());
+    let database = &recovered.databases[0];
+    let before = fs::read(database.folder().join("database")).unwrap();
+    database.use_mark(Arc::new(Failing));
+    let refused = database.apply_in_place(&next.ltx[..], entry(2));
+    assert!(matches!(refused, Err(StoreError::Io { .. })));
+    assert_eq!(fs::read(database.folder().join("database")).unwrap(), before);
 }
 
 /// Checkpoints pinned by a reader: the pages go into a file of their own, up to a cap.
