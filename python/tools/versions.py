@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Runs the unit tests on every supported Python that this machine has, each in an environment of its own; and those of
-litefs-django with every Django, beside the one of the lock file, on the last Python here that it is for.
+litefs-django with the oldest Django, too, beside those of the lock file, on the last Python here that it is for.
 
     tools/versions.py [--all] [VERSION...]      --all: every Django on every Python that it is for
 
@@ -71,7 +71,10 @@ def djangos(version: str, here: list[str], everything: bool) -> list[str]:
         django: [one for one in here if minor(first) <= minor(one) <= minor(last)]
         for django, (first, last) in DJANGOS.items()
     }
-    return [d for d, fit in fitting.items() if version in (fit if everything else fit[-1:])]
+    if everything:
+        return [django for django, fit in fitting.items() if version in fit]
+    oldest = next(iter(fitting))
+    return [oldest] if version in fitting[oldest][-1:] else []
 
 
 def main(wanted: list[str]) -> int:
