@@ -262,7 +262,8 @@ impl Database {
         });
         let locks: Arc<dyn DaemonLocks> = database.clone();
         database.store.connect(locks, Arc::new(NoKernelCache));
-        database.store.use_mark(Arc::new(Mark(Arc::clone(&shared.group))));
+        let mark = Mark { shared: Arc::clone(shared), covered: AtomicU64::new(0) };
+        database.store.use_mark(Arc::new(mark));
         database
     }
 
@@ -442,11 +443,22 @@ impl Shared {
 }
 
 /// The log's mark, as `store` asks for it (Rule 10).
-struct Mark(SharedGroup);
+struct Mark {
+    shared: Arc<Shared>,
+    /// Up to here it is durable.
+    covered: AtomicU64,
+}
 
 impl CommittedMark for Mark {
     fn sync(&self) -> std::io::Result<()> {
-        self.0.sync_committed_mark()
+        let applied = self.shared.applied.borrow().index;
+        self.shared.group.sync_committed_mark()?;
+        self.covered.fetch_max(applied, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn covers(&self, index: u64) -> bool {
+        index <= self.covered.load(Ordering::Acquire)
     }
 }
 

@@ -66,6 +66,11 @@ pub trait CommittedMark: Send + Sync {
     /// # Errors
     /// The log's disk failed, or the log is closed.
     fn sync(&self) -> io::Result<()>;
+
+    /// Whether it is known to be, up to this entry.
+    fn covers(&self, _index: u64) -> bool {
+        false
+    }
 }
 
 /// No log: while it is replayed, and in tests.

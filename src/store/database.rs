@@ -206,6 +206,12 @@ impl Database {
         mark.sync().map_err(|e| self.io("syncing the log's committed mark", "", e))
     }
 
+    /// The same, unless the mark is known to cover this entry. Many are replayed, one after the other.
+    pub(super) fn sync_mark_up_to(&self, entry: EntryId) -> Result<(), StoreError> {
+        let mark = self.mark.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if mark.covers(entry.index) { Ok(()) } else { self.sync_mark() }
+    }
+
     /// The number of its slot: no other database has it while the daemon lives (Rule 17).
     pub fn slot(&self) -> u64 {
         self.id

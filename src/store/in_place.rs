@@ -158,7 +158,7 @@ impl Database {
         let mut decoder = Decoder::new(ltx).map_err(|e| self.ltx(e))?;
         let header = *decoder.header();
         self.check_header(&header, false)?;
-        self.sync_mark()?;
+        self.sync_mark_up_to(entry)?;
         let preview = self.write_pages(&mut decoder)?;
         let trailer = decoder.finish().map_err(|e| self.ltx(e))?;
         let position = Position { txid: header.max_txid, checksum: trailer.post_apply };
