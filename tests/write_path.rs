@@ -224,6 +224,7 @@ fn applications_may_come_while_more_does() {
         }
         assert!(database.shows(half as u64) && !database.shows(all as u64));
         newcomer.databases.begin_to_serve().unwrap();
+        assert!(!database.shows(all as u64), "it waited for the rest");
         eventually("the rest is applied, too", || database.shows(all as u64));
         assert_eq!(database.store().head(), cluster.database(1, "app.db").store().head());
     });

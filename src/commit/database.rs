@@ -269,8 +269,7 @@ impl Database {
 
     /// The log up to the start was replayed: what it says must be what the files hold (Rule 13),
     /// and then applications may come. Returns whether that is so yet: what was queued when this was
-    /// asked first has to be applied, and what comes after that waits. The caller goes on with it by
-    /// [`Database::pump`].
+    /// asked first has to be applied, and what comes after that waits until the caller has it applied.
     ///
     /// # Errors
     /// The files hold something else, or cannot be read.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::apply::Queued;
 use super::arbiter::Holder;
-use super::database::{Database, Shared};
+use super::database::{Database, Later, Shared};
 use super::door::{self, DatabaseFiles, Errno, Reply};
 use super::lock;
 use super::propose::Event;
@@ -354,7 +354,10 @@ pub(super) fn serve_when_ready(database: &Arc<Database>) -> Result<(), StoreErro
     while !database.begin_to_serve()? {
         std::thread::sleep(Duration::from_millis(2));
     }
-    database.pump();
+    // By another thread: it goes on for as long as more comes.
+    let mut later = Later::default();
+    later.pump = true;
+    later.run(database);
     Ok(())
 }
 
