@@ -87,7 +87,15 @@ def test_a_name_is_free_again_once_its_database_was_removed(cluster, tmp_path):
     wait_for(
         lambda: all(not (one.mount / "again.db").exists() for one in cluster.nodes), 20, "removal"
     )
-    bring_in(cluster, node, make(tmp_path / "y.db", 20), "again.db")
+    path = make(tmp_path / "y.db", 20)
+
+    def brought_in():
+        # The primary's mount shows it a moment before its LiteFS says so.
+        done = bring_in(cluster, node, path, "again.db", check=False)
+        assert done.returncode == 0 or "exists already" in done.stderr, done.stderr
+        return done.returncode == 0
+
+    wait_for(brought_in, 10, "the name to be free")
     cluster.same("again.db")
     assert cluster.followers()[0].sql("again.db", "SELECT count(*) FROM t") == [[20]]
 
