@@ -20,7 +20,10 @@ let
   program = name: "${pkgs.runtimeShell} ${./machine + "/${name}"}";
 in
 {
-  imports = [ ../nixos/module.nix ];
+  imports = [
+    ./access.nix
+    ../nixos/module.nix
+  ];
 
   networking.hostName = lib.mkDefault "";
   networking.firewall.enable = true;
@@ -77,17 +80,8 @@ in
   users.allowNoPasswordLogin = true;
   services.openssh = {
     enable = true;
-    settings = {
-      PasswordAuthentication = false;
-      KbdInteractiveAuthentication = false;
-      PermitRootLogin = "prohibit-password";
-    };
+    settings.PermitRootLogin = "prohibit-password";
   };
-
-  boot.kernelParams = [
-    "console=tty0"
-    "console=ttyS0,115200"
-  ];
 
   image.modules = {
     # Keys, name and network come from the cloud's user data.

@@ -23,7 +23,10 @@ let
   };
 in
 {
-  imports = [ (modulesPath + "/installer/cd-dvd/installation-cd-minimal.nix") ];
+  imports = [
+    ./access.nix
+    (modulesPath + "/installer/cd-dvd/installation-cd-minimal.nix")
+  ];
 
   environment.systemPackages = [ install ];
   isoImage.storeContents = [ appliance ];
@@ -31,13 +34,4 @@ in
 
     `litefs-py-install --help` puts a node of litefs-py on a disk of this machine.
   '';
-  # As on the appliance: by key only, and there is none here.
-  services.openssh.settings = {
-    PasswordAuthentication = false;
-    KbdInteractiveAuthentication = false;
-  };
-  boot.kernelParams = [
-    "console=tty0"
-    "console=ttyS0,115200"
-  ];
 }

@@ -22,12 +22,15 @@ let
   # What is null is left out: the daemon's own default, or its complaint.
   said = lib.filterAttrsRecursive (_: value: value != null) cfg.settings;
 
-  text =
+  option = type: description: mkOption { inherit type description; };
+  # One with a default; and one that may be left out.
+  string = default: description: option types.str description // { inherit default; };
+  text = description: option (types.nullOr types.str) description // { default = null; };
+  hostName =
     description:
-    mkOption {
-      type = types.nullOr types.str;
-      default = null;
-      inherit description;
+    string config.networking.hostName description
+    // {
+      defaultText = lib.literalExpression "config.networking.hostName";
     };
 
   # Checked when the system is built, not when it is switched to.
@@ -107,16 +110,8 @@ in
             type = types.nullOr (
               types.submodule {
                 options = {
-                  id = mkOption {
-                    type = types.ints.positive;
-                    description = "Its number, never used again for another one.";
-                  };
-                  name = mkOption {
-                    type = types.str;
-                    default = config.networking.hostName;
-                    defaultText = lib.literalExpression "config.networking.hostName";
-                    description = "Its name.";
-                  };
+                  id = option types.ints.positive "Its number, never used again for another one.";
+                  name = hostName "Its name.";
                 };
               }
             );
@@ -130,49 +125,24 @@ in
                 types.submodule {
                   freeformType = format.type;
                   options = {
-                    id = mkOption {
-                      type = types.ints.positive;
-                      description = "The member's number.";
-                    };
-                    name = mkOption {
-                      type = types.str;
-                      description = "The member's name, as in its certificate.";
-                    };
-                    address = mkOption {
-                      type = types.str;
-                      description = "Where the other members reach it: `host:port`.";
-                    };
+                    id = option types.ints.positive "The member's number.";
+                    name = option types.str "The member's name, as in its certificate.";
+                    address = option types.str "Where the other members reach it: `host:port`.";
                   };
                 }
               )
             );
           };
-          data_dir = mkOption {
-            type = types.str;
-            default = "/var/lib/litefs-py";
-            description = "Folder of all that the node keeps.";
-          };
+          data_dir = string "/var/lib/litefs-py" "Folder of all that the node keeps.";
           mount = mkOption {
             default = { };
             description = "Where applications find the databases.";
             type = types.submodule {
               freeformType = format.type;
               options = {
-                path = mkOption {
-                  type = types.str;
-                  default = "/litefs";
-                  description = "The mount point.";
-                };
-                owner = mkOption {
-                  type = types.str;
-                  default = "root";
-                  description = "Owner of the files.";
-                };
-                group = mkOption {
-                  type = types.str;
-                  default = "root";
-                  description = "Group of the files.";
-                };
+                path = string "/litefs" "The mount point.";
+                owner = string "root" "Owner of the files.";
+                group = string "root" "Group of the files.";
                 mode = text "Mode of the files, in octal, as text.";
               };
             };
@@ -183,11 +153,7 @@ in
             type = types.submodule {
               freeformType = format.type;
               options = {
-                listen = mkOption {
-                  type = types.str;
-                  default = "0.0.0.0:4321";
-                  description = "Address and port to listen on.";
-                };
+                listen = string "0.0.0.0:4321" "Address and port to listen on.";
                 tls = mkOption {
                   default = { };
                   description = "The certificates, by their files.";
@@ -225,12 +191,7 @@ in
               example = [ "10.0.0.1:4321" ];
               description = "Nodes to ask, one after the other.";
             };
-            name = mkOption {
-              type = types.str;
-              default = config.networking.hostName;
-              defaultText = lib.literalExpression "config.networking.hostName";
-              description = "This node's name.";
-            };
+            name = hostName "This node's name.";
             address = mkOption {
               type = types.str;
               example = "10.0.0.2:4321";

@@ -59,7 +59,7 @@ let
         pkgs.testers.runNixOSTest {
           name = "litefs-py-${kindOf file}";
           nodes = lib.genAttrs (said "machines" file) (_: {
-            imports = [ machine ] ++ lib.optional (said "wants" file == [ "newer" ]) newer;
+            imports = [ machine ] ++ lib.optional (wantsNewer file) newer;
           });
           testScript = ''
             import os
@@ -70,11 +70,9 @@ let
       )
     ) (lib.attrValues scenarios)
   );
+  wantsNewer = file: said "wants" file == [ "newer" ];
   kindOf =
-    file:
-    lib.concatStringsSep "-" (
-      said "machines" file ++ lib.optional (said "wants" file == [ "newer" ]) "newer"
-    );
+    file: lib.concatStringsSep "-" (said "machines" file ++ lib.optional (wantsNewer file) "newer");
 
   scenario =
     engine: name: file:

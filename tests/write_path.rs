@@ -203,7 +203,6 @@ fn a_large_transaction_is_not_forgotten_over_many_small_ones() {
 
 const RESERVED: ByteRange = ByteRange { start: locks::RESERVED, end: locks::RESERVED };
 
-/// Begins to install a snapshot of the first node's databases on the second, where something is in the way.
 /// What the log held is replayed, and applications come; what comes meanwhile waits for that, and not they for a
 /// pause of the others, which there may be none of.
 #[test]
@@ -230,6 +229,7 @@ fn applications_may_come_while_more_does() {
     });
 }
 
+/// Begins to install a snapshot of the first node's databases on the second, where something is in the way.
 fn install(cluster: &Cluster, state: State) -> std::thread::JoinHandle<()> {
     let snapshot = cluster.nodes[0].databases.databases_for_snapshot(&state).unwrap();
     let node = cluster.nodes[1].databases.clone();

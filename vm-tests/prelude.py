@@ -191,6 +191,25 @@ def none_failed(failed):
         t.assertEqual(failed, {name: [] for name in failed})
 
 
+def one_after_the_other(change, acked, *nodes):
+    """Changes each node's program under load on the others, none of whose statements fails; adds to `acked` what was
+    acknowledged. All of it is there."""
+    for node in nodes:
+        others = [other for other in nodes if other is not node]
+        load(*others)
+        runs = node.get_unit_property("litefs-py", "MainPID")
+        change(node)
+        ready(node)
+        t.assertEqual(node.get_unit_property("litefs-py", "MainPID") == runs, False)
+        for other in others:
+            more(other, rows=5)
+        wrote, failed = stop_load(*others)
+        none_failed(failed)
+        for name, numbers in wrote.items():
+            acked.setdefault(name, set()).update(numbers)
+    nothing_lost(acked, *nodes)
+
+
 def contents(*nodes):
     """Of each node, the rows by their writers. They must be the same everywhere, and whole (converges)."""
     seen = {}

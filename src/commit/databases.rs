@@ -2,20 +2,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::apply::Queued;
-use super::arbiter::Holder;
+use super::arbiter::{Arbiter, Holder};
 use super::database::{Database, Later, Shared};
 use super::door::{self, DatabaseFiles, Errno, Reply};
 use super::lock;
 use super::propose::Event;
 use crate::cluster::{Command, Effect, State, Ticket, Verdict};
-use crate::core::{DatabaseName, EntryId, Incarnation, NodeId};
+use crate::core::{Clock, DatabaseName, EntryId, Incarnation, NodeId};
 use crate::store::{self, Store, StoreError};
 
 /// Between two questions for what is committed, when nobody could say.
@@ -45,9 +45,15 @@ pub struct AllDatabases {
 pub type Names = Box<dyn Fn(NodeId) -> Option<String> + Send + Sync>;
 
 impl AllDatabases {
-    pub fn new(shared: Arc<Shared>, store: Store, names: Names) -> Arc<Self> {
-        Arc::new(Self {
-            shared,
+    /// `found`: what the start found in the store, to be served.
+    pub fn new(
+        shared: &Arc<Shared>,
+        store: Store,
+        found: Vec<Arc<store::Database>>,
+        names: Names,
+    ) -> Arc<Self> {
+        let all = Self {
+            shared: Arc::clone(shared),
             store,
             by_name: RwLock::default(),
             last_index: Mutex::default(),
@@ -56,7 +62,26 @@ impl AllDatabases {
             listener: RwLock::new(None),
             serving: AtomicBool::new(false),
             catching_up: AtomicBool::new(false),
-        })
+        };
+        for store in found {
+            let (name, incarnation) = (store.name().clone(), store.incarnation());
+            let visible = store.applied().index;
+            all.adopt(Database::new(shared, store, name, incarnation, visible));
+        }
+        Arc::new(all)
+    }
+
+    /// The leader's side of the write locks, over these databases.
+    pub fn with_arbiter(self: &Arc<Self>, clock: Arc<dyn Clock>) -> Arc<Arbiter> {
+        let holder: Weak<dyn Holder> = Arc::downgrade(self) as _;
+        let last_index = {
+            let all = Arc::downgrade(self);
+            Arc::new(move |name: &_| all.upgrade().map_or(0, |all| all.last_index(name)))
+        };
+        let (group, runtime) = (Arc::clone(&self.shared.group), self.shared.runtime.clone());
+        let arbiter = Arbiter::new(group, runtime, clock, last_index, holder);
+        self.shared.set_arbiter(&arbiter);
+        arbiter
     }
 
     pub fn shared(&self) -> &Arc<Shared> {

@@ -34,8 +34,8 @@ mod switchover;
 mod transfers;
 mod watch;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
@@ -45,9 +45,7 @@ use tokio::sync::watch::{Receiver, Sender, channel as watch_channel};
 
 use crate::api;
 use crate::commit::peers::SharedGroup;
-use crate::commit::{
-    AllDatabases, Arbiter, Database, Fetching, Holder, Intake, Service, Settings, Shared, Uploads,
-};
+use crate::commit::{AllDatabases, Arbiter, Fetching, Intake, Service, Settings, Shared, Uploads};
 use crate::core::config::{Config, Immutable, JournalPolicy, LogLevel, Passthrough};
 use crate::core::history::Cause;
 use crate::core::{NodeId, SystemClock};
@@ -303,30 +301,17 @@ async fn start(config: &Config, folder: DataFolder) -> Result<Parts, NodeError> 
     let staged: Arc<dyn StagedFiles> = Arc::new(staged);
     let group = NodeGroup::new(me, Arc::clone(&roster), mesh.clone(), Arc::clone(&staged));
     let shared_group: SharedGroup = group.clone();
-    let runtime = Handle::current();
     let shared = Shared::new(
         Arc::clone(&shared_group),
-        runtime.clone(),
+        Handle::current(),
         folder.boot(),
         settings(config),
         folder.part("staged"),
     );
     let named = Arc::clone(&roster);
     let names = move |id| named.now().members.get(&id).map(|member| member.name.clone());
-    let databases = AllDatabases::new(Arc::clone(&shared), store, Box::new(names));
-    for found in recovered.databases {
-        let (name, incarnation) = (found.name().clone(), found.incarnation());
-        let visible = found.applied().index;
-        databases.adopt(Database::new(&shared, found, name, incarnation, visible));
-    }
-    let holder: Weak<dyn Holder> = Arc::downgrade(&databases) as _;
-    let last_index = {
-        let databases = Arc::downgrade(&databases);
-        Arc::new(move |name: &_| databases.upgrade().map_or(0, |all| all.last_index(name)))
-    };
-    let clock = Arc::new(SystemClock::default());
-    let arbiter = Arbiter::new(shared_group.clone(), runtime, clock, last_index, holder);
-    shared.set_arbiter(&arbiter);
+    let databases = AllDatabases::new(&shared, store, recovered.databases, Box::new(names));
+    let arbiter = databases.with_arbiter(Arc::new(SystemClock::default()));
 
     let (fatal, failed) = watch_channel(None);
     let raft_config = raft_config(config, &folder, &roster, fatal);

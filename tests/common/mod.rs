@@ -11,9 +11,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use litefs_py::cluster::{Command, State};
 use litefs_py::commit::peers::{Group, Leadership};
-use litefs_py::commit::{
-    AllDatabases, Arbiter, Database, Fetching, Holder, Service, Settings, Shared,
-};
+use litefs_py::commit::{AllDatabases, Arbiter, Database, Fetching, Service, Settings, Shared};
 use litefs_py::core::{Boot, DatabaseName, EntryId, Incarnation, NodeId, SystemClock};
 use litefs_py::mount::{Mount, MountConfig};
 use litefs_py::raft::{Content, IncomingDatabase, Replica, SnapshotDatabase};
@@ -301,22 +299,8 @@ impl Cluster {
         let shared = Shared::new(Arc::clone(&group), runtime.clone(), Boot(1), settings, staged);
         let (store, recovered) = Store::open(data, SystemTime::now()).unwrap();
         let names = Box::new(|id: NodeId| Some(format!("n{}", id.0)));
-        let databases = AllDatabases::new(Arc::clone(&shared), store, names);
-        for found in recovered.databases {
-            let (name, incarnation) = (found.name().clone(), found.incarnation());
-            let visible = found.applied().index;
-            databases.adopt(Database::new(&shared, found, name, incarnation, visible));
-        }
-        let holder: Weak<dyn Holder> = Arc::downgrade(&databases) as _;
-        let last_index = {
-            let databases = Arc::downgrade(&databases);
-            Arc::new(move |name: &DatabaseName| {
-                databases.upgrade().map_or(0, |all| all.last_index(name))
-            })
-        };
-        let clock = Arc::new(SystemClock::default());
-        let arbiter = Arbiter::new(Arc::clone(&group), runtime.clone(), clock, last_index, holder);
-        shared.set_arbiter(&arbiter);
+        let databases = AllDatabases::new(&shared, store, recovered.databases, names);
+        let arbiter = databases.with_arbiter(Arc::new(SystemClock::default()));
         runtime.spawn(Arc::clone(&arbiter).run());
         (group, databases, arbiter)
     }

@@ -20,6 +20,11 @@ sys.path[:0] = [
     str(HERE.parent / "cluster"),
 ]
 
+# What NixOS runs.
+SCENARIOS = sorted(
+    path for part in ("scenarios", "nixos") for path in (ROOT / "vm-tests" / part).glob("*.py")
+)
+
 MEASURED = []
 
 
@@ -45,6 +50,14 @@ def static_program():
         return common.static_program()
     except SystemExit as missing:
         pytest.skip(str(missing))
+
+
+def named_nixpkgs():
+    """The copy of nixpkgs that LITEFS_PY_TEST_NIXPKGS names."""
+    nixpkgs = os.environ.get("LITEFS_PY_TEST_NIXPKGS")
+    if not nixpkgs:
+        pytest.skip("LITEFS_PY_TEST_NIXPKGS names no copy of nixpkgs")
+    return nixpkgs
 
 
 def need(*programs, root=False, fuse=False):

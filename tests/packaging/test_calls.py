@@ -2,16 +2,11 @@
 
 import ast
 import inspect
-import os
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, SCENARIOS, named_nixpkgs
 
-# What NixOS runs.
-SCENARIOS = sorted(
-    path for part in ("scenarios", "nixos") for path in (ROOT / "vm-tests" / part).glob("*.py")
-)
 PRELUDE = ROOT / "vm-tests" / "prelude.py"
 DRIVER = "nixos/lib/test-driver/src/test_driver"
 
@@ -110,9 +105,7 @@ def test_our_machine_has_each_call_with_the_driver_s_parameters():
 
 def driver_calls():
     """From the driver's source: of each method, its parameters."""
-    nixpkgs = os.environ.get("LITEFS_PY_TEST_NIXPKGS")
-    if not nixpkgs:
-        pytest.skip("LITEFS_PY_TEST_NIXPKGS names no copy of nixpkgs")
+    nixpkgs = named_nixpkgs()
     source = Path(nixpkgs) / DRIVER / "machine" / "__init__.py"
     if not source.exists():
         pytest.skip(f"{nixpkgs} holds no test driver")

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, need
+from conftest import ROOT, SCENARIOS, named_nixpkgs, need
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import nix_options  # noqa: E402
@@ -56,9 +56,7 @@ def nix(*arguments, timeout=120):
 @pytest.fixture
 def evaluate(tmp_path):
     """Of a module, as text: what NixOS would be told."""
-    nixpkgs = os.environ.get("LITEFS_PY_TEST_NIXPKGS")
-    if not nixpkgs:
-        pytest.skip("LITEFS_PY_TEST_NIXPKGS names no copy of nixpkgs")
+    nixpkgs = named_nixpkgs()
     need("nix-instantiate")
 
     def evaluated(module):
@@ -84,9 +82,7 @@ def test_the_lock_is_of_the_one_input():
 
 def test_each_scenario_names_its_machines_in_its_first_line():
     """nixos/vm-checks.nix reads them there."""
-    for path in (ROOT / "vm-tests").glob("*/*.py"):
-        if path.parent.name not in ("scenarios", "nixos"):
-            continue
+    for path in SCENARIOS:
         lines = path.read_text().splitlines()
         assert re.fullmatch(r"# machines:( n\d)+", lines[0]), path
         # And of one that is for one engine alone, this in the second.
@@ -195,10 +191,7 @@ def test_two_that_claim_the_mount_point(evaluate):
 def scenarios():
     """Of each check of machines: their names, and what stands first and last in its script."""
     wanted = {}
-    paths = [
-        path for part in ("scenarios", "nixos") for path in (ROOT / "vm-tests" / part).glob("*.py")
-    ]
-    for path in paths:
+    for path in SCENARIOS:
         about, text = path.read_text().splitlines()[:2], path.read_text()
         machines = about[0].removeprefix("# machines: ").split()
         for engine, prefix in (("embedded", "vm-"), ("litefs", "vm-litefs-")):
@@ -208,9 +201,7 @@ def scenarios():
 
 
 def test_the_checks_are_each_scenario_with_each_engine():
-    nixpkgs = os.environ.get("LITEFS_PY_TEST_NIXPKGS")
-    if not nixpkgs:
-        pytest.skip("LITEFS_PY_TEST_NIXPKGS names no copy of nixpkgs")
+    nixpkgs = named_nixpkgs()
     asked = ["--eval", "--strict", "--json", "--arg", "nixpkgs", nixpkgs, CHECKS]
     done = nix(*asked)
     assert done.returncode == 0, done.stderr
@@ -223,9 +214,7 @@ def test_the_checks_are_each_scenario_with_each_engine():
 
 
 def whole_nixpkgs():
-    nixpkgs = os.environ.get("LITEFS_PY_TEST_NIXPKGS")
-    if not nixpkgs:
-        pytest.skip("LITEFS_PY_TEST_NIXPKGS names no copy of nixpkgs")
+    nixpkgs = named_nixpkgs()
     if not (Path(nixpkgs) / "pkgs/top-level/all-packages.nix").exists():
         pytest.skip(f"{nixpkgs} has nixpkgs's lib alone")
     told = nix("--version").stdout

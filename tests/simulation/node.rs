@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -12,9 +12,7 @@ use futures::future::BoxFuture;
 use litefs_py::cluster::{Command, State};
 use litefs_py::commit::door::Databases;
 use litefs_py::commit::peers::{Group, Leadership, SharedGroup};
-use litefs_py::commit::{
-    AllDatabases, Arbiter, Database, Fetching, Holder, METHOD, Service, Settings, Shared,
-};
+use litefs_py::commit::{AllDatabases, Arbiter, Fetching, METHOD, Service, Settings, Shared};
 use litefs_py::core::{Boot, DatabaseName, EntryId, Incarnation, NodeId, Position, SystemClock};
 use litefs_py::mesh::{Purpose, RpcHandler};
 use litefs_py::raft::links::{Links, Stream};
@@ -344,20 +342,8 @@ async fn serve(sim: &Arc<Sim>, life: Life) -> Result<(), String> {
         folder.join("staged"),
     );
     let names = Box::new(|id: NodeId| Some(format!("n{}", id.0)));
-    let databases = AllDatabases::new(Arc::clone(&shared), store, names);
-    for found in recovered.databases {
-        let (name, incarnation) = (found.name().clone(), found.incarnation());
-        let visible = found.applied().index;
-        databases.adopt(Database::new(&shared, found, name, incarnation, visible));
-    }
-    let holder: Weak<dyn Holder> = Arc::downgrade(&databases) as _;
-    let last_index = {
-        let databases = Arc::downgrade(&databases);
-        Arc::new(move |name: &_| databases.upgrade().map_or(0, |all| all.last_index(name)))
-    };
-    let clock = Arc::new(SystemClock::default());
-    let arbiter = Arbiter::new(shared_group.clone(), runtime.clone(), clock, last_index, holder);
-    shared.set_arbiter(&arbiter);
+    let databases = AllDatabases::new(&shared, store, recovered.databases, names);
+    let arbiter = databases.with_arbiter(Arc::new(SystemClock::default()));
     let (fatal, mut failed) = watch::channel(None);
     let member = |id: &NodeId| (*id, Member { name: format!("n{}", id.0), address: String::new() });
     let config = RaftConfig {

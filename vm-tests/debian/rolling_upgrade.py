@@ -30,20 +30,7 @@ before = n1.succeed("cat /etc/litefs-py/config.yml")
 acked = {}
 for to in ("newer", "earlier"):
     with subtest(f"to the {to} version, one after the other"):
-        for node in (n1, n2, n3):
-            others = [other for other in (n1, n2, n3) if other is not node]
-            load(*others)
-            runs = node.get_unit_property("litefs-py", "MainPID")
-            install(node, PACKAGES[to])
-            ready(node)
-            t.assertEqual(node.get_unit_property("litefs-py", "MainPID") == runs, False)
-            for other in others:
-                more(other, rows=5)
-            wrote, failed = stop_load(*others)
-            none_failed(failed)
-            for name, numbers in wrote.items():
-                acked.setdefault(name, set()).update(numbers)
-        nothing_lost(acked, n1, n2, n3)
+        one_after_the_other(lambda node: install(node, PACKAGES[to]), acked, n1, n2, n3)
 
 with subtest("what the administrator wrote stays"):
     n1.succeed("grep -q '#mine' /etc/default/litefs-py")

@@ -17,19 +17,6 @@ for node in machines:
     node.succeed(f"ln -s $(readlink -f /run/current-system) {BEFORE}")
 
 acked = {}
-for to in ("newer", "before"):
+for to, system in (("newer", NEWER), ("before", BEFORE)):
     with subtest(f"to the {to} system, one after the other"):
-        for node in (n1, n2, n3):
-            others = [other for other in (n1, n2, n3) if other is not node]
-            load(*others)
-            runs = node.get_unit_property("litefs-py", "MainPID")
-            switch(node, NEWER if to == "newer" else BEFORE)
-            ready(node)
-            t.assertEqual(node.get_unit_property("litefs-py", "MainPID") == runs, False)
-            for other in others:
-                more(other, rows=5)
-            wrote, failed = stop_load(*others)
-            none_failed(failed)
-            for name, numbers in wrote.items():
-                acked.setdefault(name, set()).update(numbers)
-        nothing_lost(acked, n1, n2, n3)
+        one_after_the_other(lambda node: switch(node, system), acked, n1, n2, n3)

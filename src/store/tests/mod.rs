@@ -22,7 +22,9 @@ use kernel_locks::KernelLocks;
 
 use super::checksums::{Changes, ChecksumTable};
 use super::*;
-use crate::core::ports::{ByteRange, DaemonLocks, LockFile, LockKind, NoKernelCache};
+use crate::core::ports::{
+    ByteRange, CommittedMark, DaemonLocks, LockFile, LockKind, NoKernelCache,
+};
 use crate::core::{Checksum, DatabaseName, EntryId, Position, Txid};
 use crate::ltx::{Encoder, Header, WalSpan, lock_page};
 use crate::sqlite::locks;
@@ -32,6 +34,15 @@ const DEADLINE: Duration = Duration::from_mins(1);
 
 /// The daemon's slot in which a test holds byte 120, or the database.
 const WRITER: u64 = 2;
+
+/// The log's disk has failed.
+struct FailingMark;
+
+impl CommittedMark for FailingMark {
+    fn sync(&self) -> std::io::Result<()> {
+        Err(std::io::Error::other("the disk failed"))
+    }
+}
 
 fn entry(index: u64) -> EntryId {
     EntryId { term: 1, index }

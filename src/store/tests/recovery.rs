@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::ports::CommittedMark;
 
 /// What a crash of the process leaves: every file as it is.
 fn copy(node: &Node) -> tempfile::TempDir {
@@ -165,12 +164,6 @@ proptest! {
 /// Rule 10 while the log is replayed: the mark first, then the pages.
 #[test]
 fn the_mark_is_durable_before_an_entry_is_replayed() {
-    struct Failing;
-    impl CommittedMark for Failing {
-        fn sync(&self) -> std::io::Result<()> {
-            Err(std::io::Error::other("the disk failed"))
-        }
-    }
     let mut origin = Origin::new(4096, true);
     let node = Node::from(&origin.run("CREATE TABLE t(v)"));
     node.database.make_durable(entry(1), 1 << 30).unwrap();
@@ -179,7 +172,7 @@ fn the_mark_is_durable_before_an_entry_is_replayed() {
     let (_store, recovered) = open(copied.path());
     let database = &recovered.databases[0];
     let before = fs::read(database.folder().join("database")).unwrap();
-    database.use_mark(Arc::new(Failing));
+    database.use_mark(Arc::new(FailingMark));
     let refused = database.apply_in_place(&next.ltx[..], entry(2));
     assert!(matches!(refused, Err(StoreError::Io { .. })));
     assert_eq!(fs::read(database.folder().join("database")).unwrap(), before);

@@ -1,7 +1,6 @@
 //! Databases with a rollback journal.
 
 use super::*;
-use crate::core::ports::CommittedMark;
 
 /// Rule 8, the origin's side: what is written lies beside the file until it is committed.
 #[test]
@@ -50,17 +49,11 @@ fn an_overlay_is_committed_or_dropped() {
 /// node's; if it cannot be, none is.
 #[test]
 fn the_mark_is_durable_before_pages_change_in_place() {
-    struct Failing;
-    impl CommittedMark for Failing {
-        fn sync(&self) -> std::io::Result<()> {
-            Err(std::io::Error::other("the disk failed"))
-        }
-    }
     let mut origin = Origin::new(4096, false);
     let mut node = Node::from(&origin.run("CREATE TABLE t(v)"));
     let before = origin.image.clone();
     let next = origin.run("INSERT INTO t VALUES(randomblob(30000))");
-    node.database.use_mark(Arc::new(Failing));
+    node.database.use_mark(Arc::new(FailingMark));
     assert!(matches!(node.in_place(&next), Err(StoreError::Io { .. })));
     node.check_file(&before);
     let mut changes = Changes::new(4096, (next.image.len() / 4096) as u32);
