@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,6 +38,18 @@ def dynamic_libraries(program):
         ["readelf", "--dynamic", program], capture_output=True, text=True, check=True
     )
     return re.findall(r"\(NEEDED\).*\[(.+)\]", told.stdout)
+
+
+@contextmanager
+def made_whole(name):
+    """Where to make it: it has its name, in the folder of packages, once it is whole."""
+    BUILT.mkdir(parents=True, exist_ok=True)
+    part = BUILT / f"{name}.part"
+    try:
+        yield part
+        part.replace(BUILT / name)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def newest(kind):

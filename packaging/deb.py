@@ -20,6 +20,7 @@ from common import (
     LEVEL,
     ROOT,
     architecture,
+    made_whole,
     named,
     static_program,
     time_of_the_source,
@@ -114,9 +115,8 @@ def settle(root, seconds):
 def make(upstream, revision):
     full_version = f"{upstream}-{revision}"
     seconds = time_of_the_source()
-    BUILT.mkdir(parents=True, exist_ok=True)
-    package = BUILT / f"litefs-py_{full_version}_{architecture()}.deb"
-    with tempfile.TemporaryDirectory() as folder:
+    name = f"litefs-py_{full_version}_{architecture()}.deb"
+    with tempfile.TemporaryDirectory() as folder, made_whole(name) as package:
         root = Path(folder)
         fill(root, full_version)
         settle(root, seconds)
@@ -126,7 +126,7 @@ def make(upstream, revision):
             stdout=subprocess.DEVNULL,
             env={**os.environ, "SOURCE_DATE_EPOCH": str(seconds)},
         )
-    return package
+    return BUILT / name
 
 
 def main():

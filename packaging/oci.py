@@ -13,7 +13,16 @@ import json
 import tarfile
 from datetime import UTC, datetime
 
-from common import BUILT, LEVEL, architecture, named, static_program, time_of_the_source, version
+from common import (
+    BUILT,
+    LEVEL,
+    architecture,
+    made_whole,
+    named,
+    static_program,
+    time_of_the_source,
+    version,
+)
 
 ACCOUNTS = {
     "etc/passwd": "root:x:0:0:root:/root:/usr/bin/litefs-py\nnobody:x:65534:65534:nobody:/:/\n",
@@ -136,10 +145,10 @@ def make():
         "mediaType": f"{MEDIA}.index.v1+json",
         "manifests": [described],
     }
-    BUILT.mkdir(parents=True, exist_ok=True)
-    image = BUILT / f"litefs-py_{version()}_{architecture()}.oci.tar"
-    layout.write(image, index, seconds)
-    return image
+    name = f"litefs-py_{version()}_{architecture()}.oci.tar"
+    with made_whole(name) as image:
+        layout.write(image, index, seconds)
+    return BUILT / name
 
 
 def main():

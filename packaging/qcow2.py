@@ -19,7 +19,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from common import BUILT, ROOT, architecture, named, newest, time_of_the_source
+from common import BUILT, ROOT, architecture, made_whole, named, newest, time_of_the_source
 
 FILES = ROOT / "images" / "debian"
 # Programs that a machine of NixOS has, too (images/appliance.nix).
@@ -216,16 +216,16 @@ def make_disk(tree, folder, seconds):
 
 
 def make(package):
-    image = BUILT / f"{package.name.removesuffix('.deb')}.qcow2"
+    made = f"{package.name.removesuffix('.deb')}.qcow2"
     KEPT.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=KEPT) as name:
+    with tempfile.TemporaryDirectory(dir=KEPT) as name, made_whole(made) as image:
         folder = Path(name)
         tree = folder / "tree"
         tree.mkdir()
         fill(tree, package)
         disk = make_disk(tree, folder, time_of_the_source())
         quiet("qemu-img", "convert", "-c", "-O", "qcow2", disk, image)
-    return image
+    return BUILT / made
 
 
 def missing():

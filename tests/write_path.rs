@@ -126,11 +126,14 @@ fn nothing_is_applied_beneath_a_holder() {
         };
         let too_early = barrier(300).unwrap_err();
         assert!(too_early.contains("does not show"), "{too_early}");
+        let lag = cluster.nodes[1].databases.lag_ms();
+        assert!(lag >= 300, "what readers do not see yet counts as lag: {lag}");
         assert!(shows(2, "0"));
         assert!(app.run("commit").starts_with("error"));
         assert_eq!(cluster.entries(), entries, "not even proposed");
         barrier(10_000).unwrap();
         assert!(shows(2, "10"));
+        assert_eq!(cluster.nodes[1].databases.lag_ms(), 0);
         assert_eq!(app.run("update t set a = a + 1"), "");
         eventually("both have it", || shows(1, "11") && shows(2, "11"));
     });
@@ -222,9 +225,15 @@ fn applications_may_come_while_more_does() {
             serves = database.begin_to_serve().unwrap();
         }
         assert!(database.shows(half as u64) && !database.shows(all as u64));
+        // Were it to stop now: what is applied is kept, though more waits.
+        newcomer.databases.keep_what_is_applied(Duration::ZERO).unwrap();
+        let kept = database.store().record().applied.index;
+        assert!((half as u64..all as u64).contains(&kept), "{kept} of {all}");
+        assert!(!newcomer.databases.delay().is_zero(), "something waits to be shown");
         newcomer.databases.begin_to_serve().unwrap();
         assert!(!database.shows(all as u64), "it waited for the rest");
         eventually("the rest is applied, too", || database.shows(all as u64));
+        assert!(newcomer.databases.delay().is_zero());
         assert_eq!(database.store().head(), cluster.database(1, "app.db").store().head());
     });
 }

@@ -7,7 +7,9 @@
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::cluster_lock::ClusterLock;
 use super::counters::count;
@@ -30,6 +32,8 @@ pub struct Queued {
     pub incarnation: Incarnation,
     pub new: Position,
     pub payload: Payload,
+    /// When the log had applied it.
+    pub since: Instant,
 }
 
 /// The daemon's write lock is held for a snapshot.
@@ -95,7 +99,7 @@ impl Database {
                     return;
                 };
                 state.pumping = true;
-                state.applying = queued.entry.index;
+                state.applying = Some((queued.entry.index, queued.since));
                 queued
             };
             if let Err(error) = self.apply_one(&queued) {
@@ -109,6 +113,9 @@ impl Database {
             state.visible = queued.entry.index;
             self.offer_read_mark(&state);
             Self::unlock_applied(&mut state);
+            if !state.serving && state.is_replayed() {
+                self.replayed.notify_all();
+            }
             later.checkpoint = self.wants_checkpoint();
             self.after_release(&mut state, &mut later);
             later.pump = false;
@@ -131,6 +138,8 @@ impl Database {
         state.lose(u64::from(self.store.pages()) * u64::from(self.store.page_size()));
         state.pumping = false;
         Self::unlock_applied(&mut state);
+        drop(state);
+        self.applied.notify_waiters();
     }
 
     /// Takes the daemon's own write lock for applying.
@@ -235,7 +244,7 @@ impl Database {
                 }
                 if !state.pumping && state.hold.is_none() && self.take_apply_locks(&mut state) {
                     state.pumping = true;
-                    state.applying = 0;
+                    state.applying = None;
                     return Some(Installing { serving: state.serving });
                 }
                 state.hold.as_ref().map(|hold| hold.pid)
@@ -292,7 +301,7 @@ impl Database {
                     && (self.mode() == JournalMode::Rollback || self.take_apply_locks(&mut state))
                 {
                     state.pumping = true;
-                    state.applying = 0;
+                    state.applying = None;
                     break;
                 }
             }
@@ -328,17 +337,30 @@ impl Database {
         let unpublished = state.hold.as_ref().is_some_and(
             |hold| matches!(hold.phase, Phase::Committed { index: at, .. } if at <= index),
         );
-        let applying = state.pumping && state.applying <= index;
+        let applying = state.pumping && state.applying.is_none_or(|(at, _)| at <= index);
         !queued && !unpublished && !applying
+    }
+
+    /// For how long what the log has applied waits to be shown here.
+    pub fn delay(&self) -> Duration {
+        let state = lock(&self.state);
+        let applying = state.applying.filter(|_| state.pumping).map(|(_, since)| since);
+        let oldest = applying.or(state.queue.front().map(|next| next.since));
+        oldest.map(|since| since.elapsed()).unwrap_or_default()
     }
 }
 
 impl State {
+    /// What was queued when applications asked to be let in (or all, if they did not yet) is applied.
+    pub fn is_replayed(&self) -> bool {
+        let until = self.replay_until.unwrap_or(u64::MAX);
+        !self.pumping && self.queue.front().is_none_or(|next| next.entry.index > until)
+    }
+
     /// From the queue; none while it is asked to wait until applications may come.
     fn next_to_apply(&mut self) -> Option<Queued> {
-        let until = self.replay_until.filter(|_| !self.serving);
-        let waits = |next: &Queued| until.is_some_and(|until| next.entry.index > until);
-        if self.queue.front().is_some_and(waits) { None } else { self.queue.pop_front() }
+        let waits = !self.serving && self.replay_until.is_some() && self.is_replayed();
+        if waits { None } else { self.queue.pop_front() }
     }
 }
 

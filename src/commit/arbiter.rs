@@ -316,8 +316,9 @@ impl Arbiter {
         node: NodeId,
         ticket: Ticket,
     ) -> Answer {
-        // Nor could it be told that somebody else waits for the lock: it would keep it.
-        if !self.group.reaches(node) {
+        // Nor could it be told that somebody else waits for the lock: it would keep it. And what it is
+        // for could not be committed while no majority answers.
+        if !self.group.reaches(node) || !self.group.in_touch() {
             tokio::time::sleep(AGAIN).await;
             return Answer::Waiting;
         }

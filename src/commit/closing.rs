@@ -10,6 +10,8 @@ use tokio::time::{Instant, sleep};
 use super::database::Shared;
 use super::databases::AllDatabases;
 use super::lock;
+use super::snapshots::durable;
+use crate::store::StoreError;
 
 /// Between two looks whether they are done.
 const LOOK: Duration = Duration::from_millis(2);
@@ -48,6 +50,24 @@ impl AllDatabases {
             sleep(LOOK).await;
         }
         true
+    }
+
+    /// After the mount has ended: what is applied becomes durable, so that the next start replays little.
+    /// What the log has applied, and the files did not within `limit`, is replayed. Blocks.
+    ///
+    /// # Errors
+    /// Of the first database that failed; the others are kept all the same.
+    pub fn keep_what_is_applied(&self, limit: Duration) -> Result<(), StoreError> {
+        let up_to = *self.applied().borrow();
+        let deadline = Instant::now() + limit;
+        let mut kept = Ok(());
+        for database in self.all() {
+            while !database.shows(up_to.index) && Instant::now() < deadline {
+                std::thread::sleep(LOOK);
+            }
+            kept = kept.and(durable(&database, up_to));
+        }
+        kept
     }
 
     fn somebody_writes(&self) -> bool {

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock, Weak};
+use std::sync::{Arc, Condvar, Mutex, RwLock, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle as Runtime;
@@ -33,6 +33,9 @@ use crate::core::{Boot, DatabaseName, EntryId, Incarnation, hex};
 use crate::locks::LockTable;
 use crate::sqlite::locks;
 use crate::store::{self, JournalMode};
+
+/// Between two looks at a database whose log is replayed.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What all databases of a node share.
 pub struct Shared {
@@ -67,6 +70,8 @@ pub struct Database {
     pub(super) state: Mutex<State>,
     /// Something was applied, or became visible.
     pub(super) applied: Notify,
+    /// What applications wait for before they are let in was applied.
+    pub(super) replayed: Condvar,
     pub(super) cache: RwLock<Arc<dyn KernelCache>>,
     pub(super) notices: Notices,
     /// One checkpoint at a time.
@@ -96,8 +101,9 @@ pub(super) struct State {
     pub queue: VecDeque<Queued>,
     /// A thread is applying from the queue.
     pub pumping: bool,
-    /// The entry that it applies, or applied last; 0: a snapshot, or nothing that is an entry's.
-    pub applying: u64,
+    /// The entry that it applies, or applied last, and since when that was due. None: a snapshot, or
+    /// nothing that is an entry's.
+    pub applying: Option<(u64, Instant)>,
     /// Up to here the log is replayed; what comes after is applied beneath applications, once they may
     /// come.
     pub replay_until: Option<u64>,
@@ -238,7 +244,7 @@ impl Database {
                 recalled_early: None,
                 queue: VecDeque::new(),
                 pumping: false,
-                applying: 0,
+                applying: None,
                 replay_until: None,
                 incarnation,
                 visible,
@@ -253,6 +259,7 @@ impl Database {
                 ids: 0,
             }),
             applied: Notify::new(),
+            replayed: Condvar::new(),
             cache: RwLock::new(Arc::new(NoKernelCache)),
             notices: Notices::default(),
             checkpointing: Mutex::new(()),
@@ -283,9 +290,8 @@ impl Database {
             return Err(store::StoreError::Busy { name: self.name.clone(), what });
         }
         let last = state.queue.back().map_or(0, |last| last.entry.index);
-        let until = *state.replay_until.get_or_insert(last);
-        let next = state.queue.front().map(|next| next.entry.index);
-        if state.pumping || next.is_some_and(|next| next <= until) {
+        state.replay_until.get_or_insert(last);
+        if !state.is_replayed() {
             return Ok(false);
         }
         self.store.finish_recovery()?;
@@ -293,6 +299,14 @@ impl Database {
         self.keep_wal(&mut state);
         state.serving = true;
         Ok(true)
+    }
+
+    /// Waits, for a moment at most, until applications may be let in.
+    pub(super) fn wait_until_replayed(&self) {
+        let state = lock(&self.state);
+        // It may also be deleted or lost meanwhile, which is told nobody: hence the end of the wait.
+        let waited = self.replayed.wait_timeout_while(state, LOOK, |state| !state.is_replayed());
+        drop(waited);
     }
 
     /// How the database commits now.

@@ -226,8 +226,8 @@ impl AllDatabases {
 
     fn enqueue(&self, entry: EntryId, commit: &crate::cluster::Commit, incarnation: Incarnation) {
         let known = self.find(&commit.database).is_some();
-        let queued =
-            Queued { entry, incarnation, new: commit.new, payload: commit.payload.clone() };
+        let (new, payload) = (commit.new, commit.payload.clone());
+        let queued = Queued { entry, incarnation, new, payload, since: Instant::now() };
         loop {
             let database = match self.make(&commit.database) {
                 Ok(database) => database,
@@ -354,6 +354,19 @@ impl AllDatabases {
             Ok(Err(_)) => return Err("the node is stopping".into()),
             Err(_) => return Err(format!("this node has not applied entry {index} in time")),
         }
+        if tokio::time::timeout_at(deadline, self.until_all_show(index)).await.is_ok() {
+            return Ok(index);
+        }
+        let late = self.all().into_iter().find(|database| !database.shows(index));
+        let name = late.map_or_else(|| "a database".to_owned(), |late| late.name.to_string());
+        Err(format!(
+            "{name} does not show entry {index} yet: it is being applied, or an application holds its \
+             write lock"
+        ))
+    }
+
+    /// Waits until a new reader sees all up to the entry of this index, which the log has applied (Rule 18).
+    pub async fn until_all_show(&self, index: u64) {
         for database in self.all() {
             loop {
                 let changed = database.applied.notified();
@@ -362,22 +375,22 @@ impl AllDatabases {
                 if database.shows(index) {
                     break;
                 }
-                if tokio::time::timeout_at(deadline, changed).await.is_err() {
-                    return Err(format!(
-                        "{} does not show entry {index} yet: an application holds its write lock",
-                        database.name
-                    ));
-                }
+                changed.await;
             }
         }
-        Ok(index)
+    }
+
+    /// For how long what the log has applied waits to be shown here, of the database that is furthest
+    /// behind.
+    pub fn delay(&self) -> Duration {
+        self.all().iter().map(|database| database.delay()).max().unwrap_or_default()
     }
 }
 
 /// Waits until all that is queued now is applied, and lets applications in.
 pub(super) fn serve_when_ready(database: &Arc<Database>) -> Result<(), StoreError> {
     while !database.begin_to_serve()? {
-        std::thread::sleep(Duration::from_millis(2));
+        database.wait_until_replayed();
     }
     // By another thread: it goes on for as long as more comes.
     let mut later = Later::default();
@@ -458,6 +471,7 @@ impl door::Databases for AllDatabases {
     }
 
     fn lag_ms(&self) -> i64 {
-        self.shared.group.lag_ms()
+        let delay = i64::try_from(self.delay().as_millis()).unwrap_or(i64::MAX);
+        self.shared.group.lag_ms().max(delay)
     }
 }

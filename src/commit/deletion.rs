@@ -45,6 +45,8 @@ impl Database {
             later.answer(pending.reply, Err(Errno(libc::EIO)));
         }
         drop(state);
+        // Nobody waits any more for what it was to show.
+        self.applied.notify_waiters();
         later.run(self);
     }
 }

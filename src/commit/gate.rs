@@ -257,6 +257,10 @@ impl Database {
         if state.pending.is_none() {
             return true;
         }
+        // Refused now it can be tried again, here or elsewhere; its COMMIT would have an open outcome.
+        if !self.group.in_touch() {
+            return false;
+        }
         let term = self.leadership().term;
         let Some(held) = state.cluster.usable(term, Instant::now()) else { return false };
         // What the log has brought is queued first: with nothing queued, the database is as far as the log.

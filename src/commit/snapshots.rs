@@ -388,7 +388,7 @@ fn tell_of_more(database: &Database, founders: Option<Position>) {
 }
 
 /// Rule 11, for one database.
-fn durable(database: &Database, up_to: EntryId) -> Result<(), StoreError> {
+pub(super) fn durable(database: &Database, up_to: EntryId) -> Result<(), StoreError> {
     // A lost one has nothing to keep: the next start finds it missing again.
     if database.is_nowhere_else() || database.is_lost() {
         return Ok(());

@@ -22,6 +22,10 @@ const LOOK: Duration = Duration::from_millis(50);
 /// A leader whose majority answered so lately is in touch: some heartbeats.
 const IN_TOUCH: Duration = Duration::from_millis(300);
 
+/// Without an answer of a majority for so long, a node says that it has no quorum: three election
+/// timeouts of the defaults.
+pub(super) const QUORUM_AGE: Duration = Duration::from_millis(900);
+
 /// The write path is there before Raft is, which replays its log into it: until then nobody leads.
 pub struct NodeGroup {
     me: NodeId,
@@ -31,6 +35,8 @@ pub struct NodeGroup {
     leadership: watch::Sender<Leadership>,
     staged: Arc<dyn StagedFiles>,
     /// When this node last knew itself up to date with a leader in reach.
+    up_to_date: Mutex<Option<Instant>>,
+    /// When it last had a leader in reach, or led a majority.
     in_touch: Mutex<Option<Instant>>,
 }
 
@@ -48,38 +54,53 @@ impl NodeGroup {
             raft: OnceLock::new(),
             leadership: watch::Sender::new(Leadership::default()),
             staged,
+            up_to_date: Mutex::new(None),
             in_touch: Mutex::new(None),
         })
     }
 
-    /// How old what this node shows may be: 0 on a leader that has its quorum, and on a node that
-    /// has applied all it knows of while its leader is in reach. `None`: it never was.
+    /// How old what this node's log has applied may be: 0 on a leader that has its quorum, and on a node
+    /// that has applied all it knows of while its leader is in reach. `None`: it never was.
     pub fn lag(&self) -> Option<Duration> {
-        let last = *lock(&self.in_touch);
+        let last = *lock(&self.up_to_date);
         last.map(|at| at.elapsed().checked_sub(LOOK * 3).unwrap_or_default())
     }
 
     /// Since a majority last answered, as far as this node can tell.
     pub fn quorum_age(&self) -> Option<Duration> {
         let raft = self.raft.get()?;
-        if raft.leadership().borrow().me_leading { raft.quorum_age() } else { self.lag() }
+        if raft.leadership().borrow().me_leading {
+            raft.quorum_age()
+        } else {
+            lock(&self.in_touch).map(|at| at.elapsed())
+        }
+    }
+
+    fn touch(&self, at: Option<Instant>) {
+        let mut last = lock(&self.in_touch);
+        *last = (*last).max(at);
     }
 
     async fn keep_in_touch(self: Arc<Self>, raft: Arc<RaftNode>) {
         loop {
             let status = raft.status();
-            let touched = match status.leader {
+            let now = Instant::now();
+            let (in_touch, up_to_date) = match status.leader {
                 Some(leader) if leader == self.me => {
-                    raft.quorum_age().is_some_and(|age| age < IN_TOUCH)
+                    let age = raft.quorum_age();
+                    (
+                        age.and_then(|age| now.checked_sub(age)),
+                        age.is_some_and(|age| age < IN_TOUCH),
+                    )
                 }
-                Some(leader) => {
-                    self.mesh.peer_state(leader) == Some(PeerEventKind::Up)
-                        && status.applied >= status.committed
+                Some(leader) if self.mesh.peer_state(leader) == Some(PeerEventKind::Up) => {
+                    (Some(now), status.applied >= status.committed)
                 }
-                None => false,
+                _ => (None, false),
             };
-            if touched {
-                *lock(&self.in_touch) = Some(Instant::now());
+            self.touch(in_touch);
+            if up_to_date {
+                *lock(&self.up_to_date) = Some(now);
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -101,6 +122,10 @@ impl NodeGroup {
                     leader: now.leader,
                     ready: now.me_leading && now.first_entry_applied,
                 };
+                // A majority has elected it; whoever is told so is in touch.
+                if mapped.ready || mapped.leader.is_some_and(|leader| leader != group.me) {
+                    group.touch(Some(Instant::now()));
+                }
                 group.leadership.send_if_modified(|known| {
                     let changed = *known != mapped;
                     *known = mapped;
@@ -129,6 +154,10 @@ impl Group for NodeGroup {
 
     fn reaches(&self, node: NodeId) -> bool {
         node == self.me || self.mesh.peer_state(node) == Some(PeerEventKind::Up)
+    }
+
+    fn in_touch(&self) -> bool {
+        lock(&self.in_touch).is_some_and(|at| at.elapsed() < QUORUM_AGE)
     }
 
     fn leadership(&self) -> watch::Receiver<Leadership> {

@@ -166,6 +166,9 @@ const DYING: Duration = Duration::from_millis(500);
 /// How long a stopping leader waits for another to take over.
 const HANDOVER: Duration = Duration::from_secs(3);
 
+/// How long a stopping node goes on applying what its log has applied.
+const APPLYING: Duration = Duration::from_secs(10);
+
 /// Everything that runs, in the order it was started.
 struct Parts {
     folder: DataFolder,
@@ -223,10 +226,11 @@ pub async fn run(config: Config, set_level: fn(LogLevel)) -> Result<(), NodeErro
     let removed = parts.membership.removed.subscribe();
     let (raft, databases) = (Arc::clone(&parts.raft), Arc::clone(&parts.databases));
     let opened = async move {
-        raft.catch_up().await;
+        let committed = raft.catch_up().await;
         if newcomer {
             open(Arc::clone(&databases)).await?;
         }
+        databases.until_all_show(committed).await;
         databases.set_catching_up(false);
         std::future::pending::<Result<_, NodeError>>().await
     };
@@ -535,12 +539,7 @@ async fn hand_over(parts: &Parts) {
 /// Returns the data folder, which is nobody's any more but this process's.
 async fn shut_down(parts: Parts) -> DataFolder {
     let Parts { databases, raft, leaders, listening, mesh, group, arbiter, folder, .. } = parts;
-    let up_to = *databases.applied().borrow();
-    let durable = blocking(move || {
-        use crate::raft::Replica;
-        databases.make_durable(up_to)
-    });
-    match durable.await {
+    match blocking(move || databases.keep_what_is_applied(APPLYING)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "the next start replays more of the log"),
         Err(error) => tracing::warn!(%error, "the next start replays more of the log"),

@@ -506,7 +506,8 @@ impl RaftNode {
     }
 
     /// Waits until this node has applied what was committed when it was asked, however long that takes.
-    pub async fn catch_up(&self) {
+    /// Answers the index of that.
+    pub async fn catch_up(&self) -> u64 {
         let committed = loop {
             match self.read_index(CATCH_UP).await {
                 Ok(entry) => break entry.index,
@@ -516,6 +517,7 @@ impl RaftNode {
         let mut applied = self.inner.machine.applied();
         // It ends with the node.
         let _ = applied.wait_for(|entry| entry.is_some_and(|entry| entry.index >= committed)).await;
+        committed
     }
 
     /// The databases that are on their way to this node, or from it.

@@ -37,6 +37,29 @@ def test_reads_go_on_and_writes_say_busy(cluster, db, alone):
     assert alone.ask("/barrier?timeout=1s", "POST", timeout=5)[0] == 503
 
 
+@pytest.mark.parametrize("leads", [True, False])
+def test_who_has_the_write_lock_is_refused_too(cluster, db, leads):
+    """A node that wrote last holds the cluster's lock, also when the others are gone: "busy" can be
+    tried again, here or elsewhere; a COMMIT without a majority would have an open outcome."""
+    cluster.create(db, "PRAGMA journal_mode = wal", *LOG_SCHEMA)
+    left = cluster.leader() if leads else cluster.followers()[0]
+    with left.client(db, timeout=1) as client:
+        client.run("INSERT INTO log VALUES ('a', 1)")
+        for node in cluster.nodes:
+            if node is not left:
+                cluster.kill(node)
+        wait_for(lambda: left.ask("/cluster")[1]["quorum"]["ok"] is False, what="the lost quorum")
+        for statement in ("BEGIN IMMEDIATE", "INSERT INTO log VALUES ('b', 1)"):
+            with pytest.raises(SqlError) as failed:
+                client.run(statement)
+            assert failed.value.busy and failed.value.seconds < 3
+        assert client.run("SELECT who, k FROM log") == [["a", 1]]
+    assert left.ask("/cluster")[1]["indeterminate"] == []
+    cluster.heal()
+    cluster.running()[0].sql(db, "INSERT INTO log VALUES ('c', 1)", timeout=10)
+    cluster.same(db)
+
+
 def test_it_heals_when_one_returns(cluster, db, alone):
     """converges: writes go on with two of three, without anybody's help."""
     back = next(node for node in cluster.nodes if node.killed)

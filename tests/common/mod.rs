@@ -105,6 +105,10 @@ impl Group for LogGroup {
         true
     }
 
+    fn in_touch(&self) -> bool {
+        true
+    }
+
     fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.subscribe()
     }

@@ -138,6 +138,13 @@ impl Group for SimGroup {
         true
     }
 
+    fn in_touch(&self) -> bool {
+        self.raft.get().is_some_and(|raft| {
+            let leads = raft.leadership().borrow().me_leading;
+            !leads || raft.quorum_age().is_some_and(|age| age < Duration::from_millis(900))
+        })
+    }
+
     fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.subscribe()
     }

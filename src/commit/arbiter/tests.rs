@@ -57,6 +57,10 @@ impl Group for Alone {
         true
     }
 
+    fn in_touch(&self) -> bool {
+        true
+    }
+
     fn leadership(&self) -> watch::Receiver<Leadership> {
         self.0.subscribe()
     }
