@@ -32,8 +32,8 @@ pub trait Group: Send + Sync + 'static {
     /// Whether this node can ask the other one, as far as it knows; not the other way round.
     fn reaches(&self, node: NodeId) -> bool;
 
-    /// Whether this node was in touch a moment ago: as the leader with a majority, otherwise with the
-    /// leader. If not, nothing that is committed here would get its verdict soon.
+    /// Whether this node was in touch within the last seconds: as the leader with a majority, otherwise
+    /// with the leader. If not, nothing that is committed here would get its verdict soon.
     fn in_touch(&self) -> bool;
 
     fn leadership(&self) -> watch::Receiver<Leadership>;

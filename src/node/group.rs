@@ -26,6 +26,10 @@ const IN_TOUCH: Duration = Duration::from_millis(300);
 /// timeouts of the defaults.
 pub(super) const QUORUM_AGE: Duration = Duration::from_millis(900);
 
+/// Without the others for so long, nobody is given the write lock: longer than one sync of a slow disk,
+/// which holds up a follower's answer to heartbeats, too.
+const OUT_OF_TOUCH: Duration = Duration::from_secs(3);
+
 /// The write path is there before Raft is, which replays its log into it: until then nobody leads.
 pub struct NodeGroup {
     me: NodeId,
@@ -157,7 +161,7 @@ impl Group for NodeGroup {
     }
 
     fn in_touch(&self) -> bool {
-        lock(&self.in_touch).is_some_and(|at| at.elapsed() < QUORUM_AGE)
+        lock(&self.in_touch).is_some_and(|at| at.elapsed() < OUT_OF_TOUCH)
     }
 
     fn leadership(&self) -> watch::Receiver<Leadership> {

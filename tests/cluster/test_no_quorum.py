@@ -48,7 +48,15 @@ def test_who_has_the_write_lock_is_refused_too(cluster, db, leads):
         for node in cluster.nodes:
             if node is not left:
                 cluster.kill(node)
-        wait_for(lambda: left.ask("/cluster")[1]["quorum"]["ok"] is False, what="the lost quorum")
+
+        def is_refused():
+            try:
+                client.run("BEGIN IMMEDIATE")
+            except SqlError as failed:
+                return failed.busy
+            client.run("ROLLBACK")
+
+        wait_for(is_refused, what="somebody to know that nobody is there")
         for statement in ("BEGIN IMMEDIATE", "INSERT INTO log VALUES ('b', 1)"):
             with pytest.raises(SqlError) as failed:
                 client.run(statement)

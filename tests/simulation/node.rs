@@ -141,7 +141,7 @@ impl Group for SimGroup {
     fn in_touch(&self) -> bool {
         self.raft.get().is_some_and(|raft| {
             let leads = raft.leadership().borrow().me_leading;
-            !leads || raft.quorum_age().is_some_and(|age| age < Duration::from_millis(900))
+            !leads || raft.quorum_age().is_some_and(|age| age < Duration::from_secs(3))
         })
     }
 
