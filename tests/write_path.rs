@@ -173,6 +173,43 @@ fn who_waits_long_for_the_lock_comes_first() {
     });
 }
 
+/// So does one who has waited for a lock that another node had: its request is answered "busy" meanwhile, and
+/// does not begin anew each time.
+#[test]
+fn who_waits_long_for_another_nodes_lock_comes_first() {
+    const ROUNDS: usize = 6;
+    with_cluster(2, Settings::default(), |cluster| {
+        let path = |node| cluster.path(node, "app.db");
+        assert_eq!(sqlite(&path(1), "create table t(a)"), Ok(String::new()));
+        eventually("it is in WAL mode on both", || {
+            (1..=2).all(|node| sqlite(&path(node), "pragma journal_mode") == Ok("wal".into()))
+        });
+        let (mut holder, mut restless) = (Client::open(&path(1)), Client::open(&path(2)));
+        restless.run("pragma busy_timeout = 0");
+        let first = (1..=ROUNDS).filter(|round| {
+            assert_eq!(holder.run("begin immediate"), "");
+            let began = Instant::now();
+            let patient = {
+                let path = path(2);
+                std::thread::spawn(move || sqlite(&path, "insert into t values(1)"))
+            };
+            // By then SQLite pauses for 100 ms between two questions, each of which takes 50: this is in a pause.
+            eventually("it has asked for long", || began.elapsed() > Duration::from_millis(850));
+            assert_eq!(holder.run("commit"), "");
+            // Without a pause: otherwise the patient one may come first by chance.
+            while !restless.run("begin immediate").is_empty() {
+                assert!(began.elapsed() < Duration::from_secs(20), "it never gets the lock");
+            }
+            let came_first = restless.run("select count(*) from t") == round.to_string();
+            assert_eq!(restless.run("commit"), "");
+            assert_eq!(patient.join().unwrap(), Ok(String::new()));
+            came_first
+        });
+        // A machine that stands still for a moment lets its next question come too late.
+        assert!(first.count() >= ROUNDS - 1);
+    });
+}
+
 /// Rule 5: a large transaction whose file is long on its way is not forgotten over the many small ones
 /// that its node commits meanwhile.
 #[test]

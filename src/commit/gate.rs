@@ -223,14 +223,14 @@ impl Database {
         if self.shared.is_closed_to_writers() {
             return later.answer(reply, Err(Errno(libc::EAGAIN)));
         }
-        match state.conflict(request) {
-            None => {}
-            Some(LockOwner::Daemon(_)) => return self.wait(state, request, reply),
-            Some(LockOwner::App(_)) => return later.answer(reply, Err(Errno(libc::EAGAIN))),
+        let conflict = state.conflict(request);
+        if matches!(conflict, Some(LockOwner::Daemon(_))) {
+            return self.wait(state, request, reply);
         }
         // An application's checkpoint and another's writer take turns: SQLite 3.7.0 to 3.51.2 can
         // lose a WAL reset between the two.
-        if state.app_checkpoints_other_than(request) {
+        if conflict.is_some() || state.app_checkpoints_other_than(request) {
+            state.turns.refuse(request.owner, now);
             return later.answer(reply, Err(Errno(libc::EAGAIN)));
         }
         state.wanted = Some(Instant::now());
@@ -243,6 +243,10 @@ impl Database {
         self.after(self.settings.now().lock_wait, move |database| {
             let mut state = lock(&database.state);
             let over = state.pending.take_if(|pending| pending.id == id);
+            if let Some(pending) = &over {
+                // It has waited for the cluster's lock, and comes back: it does not begin anew.
+                state.turns.refuse(pending.request.owner, Instant::now());
+            }
             drop(state);
             if let Some(pending) = over {
                 count(&database.shared.counters.locks_busy);
