@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use super::ending::{APPLYING, StopSignals, hand_over, shut_down};
 use super::litefs_engine::LitefsEngine;
 use super::live::Live;
 use super::{
-    API_GRACE, DataFolder, DataFolderError, NodeError, Parts, StopSignals, accounts, compaction,
-    end_by_force, hand_over, shut_down, stand, until_some,
+    API_GRACE, DataFolder, DataFolderError, NodeError, Parts, accounts, compaction, end_by_force,
+    stand, until_some,
 };
 use crate::api;
 use crate::cluster::{Lease, State};
@@ -113,7 +114,7 @@ pub async fn run(
     litefs.stop().await;
     hand_over(&parts).await;
     serving.stop(API_GRACE).await;
-    let folder = shut_down(parts).await;
+    let folder = shut_down(parts, APPLYING).await;
     if let Some(why) = outcome {
         let kept = folder.leave(&why)?.display().to_string();
         return Err(DataFolderError::Removed { why, kept }.into());

@@ -13,6 +13,7 @@ mod caretaker;
 mod certificates;
 mod convert;
 mod data_folder;
+mod ending;
 mod engine;
 mod group;
 mod history;
@@ -38,16 +39,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::process::Signal;
 use tokio::runtime::Handle;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch::{Receiver, Sender, channel as watch_channel};
 
 use crate::api;
 use crate::commit::peers::SharedGroup;
 use crate::commit::{AllDatabases, Arbiter, Fetching, Intake, Service, Settings, Shared, Uploads};
 use crate::core::config::{Config, Immutable, JournalPolicy, LogLevel, Passthrough};
-use crate::core::history::Cause;
 use crate::core::{NodeId, SystemClock};
 use crate::litefs::Litefs;
 use crate::mesh::{Mesh, MeshConfig, Peer};
@@ -60,6 +58,7 @@ pub use crate::litefs::run_guard as run_litefs_guard;
 use certificates::Certificates;
 pub use convert::{Conversion, ConvertError, Converted, ConvertedDatabase, Part, convert};
 pub use data_folder::{DataFolder, DataFolderError};
+use ending::{APPLYING, StopSignals, hand_over, shut_down};
 use engine::EmbeddedEngine;
 use group::NodeGroup;
 use history::History;
@@ -163,12 +162,6 @@ const LETTING_GO: Duration = Duration::from_secs(5);
 /// How long one may take until it can be seen that it was killed.
 const DYING: Duration = Duration::from_millis(500);
 
-/// How long a stopping leader waits for another to take over.
-const HANDOVER: Duration = Duration::from_secs(3);
-
-/// How long a stopping node goes on applying what its log has applied.
-const APPLYING: Duration = Duration::from_secs(10);
-
 /// Everything that runs, in the order it was started.
 struct Parts {
     folder: DataFolder,
@@ -203,8 +196,10 @@ pub async fn run(config: Config, set_level: fn(LogLevel)) -> Result<(), NodeErro
     // A newcomer is mounted, and shows how far it is, before it serves.
     let newcomer = parts.folder.is_newcomer();
     parts.databases.set_catching_up(true);
-    if !newcomer {
-        open(Arc::clone(&parts.databases)).await?;
+    if !newcomer && !open_unless_stopped(&parts, &mut stop).await? {
+        tracing::info!("stopping; the log is not replayed to its end");
+        shut_down(parts, Duration::ZERO).await;
+        return Ok(());
     }
     let mount = mount(&config, &parts).await?;
     let mounted = config.mount.path.clone();
@@ -260,12 +255,21 @@ pub async fn run(config: Config, set_level: fn(LogLevel)) -> Result<(), NodeErro
     for database in parts.databases.all() {
         database.everybody_left();
     }
-    let folder = shut_down(parts).await;
+    let folder = shut_down(parts, APPLYING).await;
     if let Some(why) = outcome? {
         let kept = folder.leave(&why)?.display().to_string();
         return Err(DataFolderError::Removed { why, kept }.into());
     }
     Ok(unmounted?)
+}
+
+/// Lets applications in, which can take as long as the log is long. False: the node is told to stop.
+async fn open_unless_stopped(parts: &Parts, stop: &mut StopSignals) -> Result<bool, NodeError> {
+    tokio::select! {
+        opened = open(Arc::clone(&parts.databases)) => opened.map(|()| true),
+        _ = stop.wait() => Ok(false),
+        why = until_some(parts.failed.clone()) => Err(NodeError::Stopped(why)),
+    }
 }
 
 /// Lets applications in. On a node that was just let in itself only once it has all that was committed when
@@ -509,47 +513,6 @@ async fn mount(config: &Config, parts: &Parts) -> Result<Mount, NodeError> {
     }
 }
 
-/// A clean stop hands leadership over first.
-async fn hand_over(parts: &Parts) {
-    if !parts.raft.leadership().borrow().me_leading {
-        return;
-    }
-    // Where all nodes stop at once there is soon nobody left.
-    let alone = async {
-        while parts.mesh.reaches_majority(&parts.raft.membership().borrow().voters.clone()) {
-            tokio::time::sleep(HANDOVER / 60).await;
-        }
-    };
-    let handed = tokio::time::timeout(HANDOVER, async {
-        tokio::select! {
-            handed = parts.leaders.hand_over(None, Cause::Stopped, None) => Some(handed),
-            () = alone => None,
-        }
-    });
-    match handed.await {
-        Ok(Some(Ok(to))) => tracing::info!(to = to.0, "leadership handed over"),
-        Ok(Some(Err(error))) => {
-            tracing::warn!(%error, "leadership not handed over; the others elect");
-        }
-        Ok(None) => tracing::info!("no majority is left that could take the leadership"),
-        Err(_) => tracing::warn!("leadership not handed over in time; the others elect"),
-    }
-}
-
-/// Returns the data folder, which is nobody's any more but this process's.
-async fn shut_down(parts: Parts) -> DataFolder {
-    let Parts { databases, raft, leaders, listening, mesh, group, arbiter, folder, .. } = parts;
-    match blocking(move || databases.keep_what_is_applied(APPLYING)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "the next start replays more of the log"),
-        Err(error) => tracing::warn!(%error, "the next start replays more of the log"),
-    }
-    raft.stop().await;
-    listening.stop().await;
-    drop((leaders, mesh, group, arbiter));
-    folder
-}
-
 /// Work that may wait for disks, off the threads that serve.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
@@ -571,26 +534,5 @@ async fn until_some(mut failed: Receiver<Option<String>>) -> String {
 async fn until_true(flag: &mut tokio::sync::watch::Receiver<bool>) {
     if flag.wait_for(|ended| *ended).await.is_err() {
         // Its sender is gone only after it said so.
-    }
-}
-
-/// SIGTERM and SIGINT.
-struct StopSignals {
-    term: tokio::signal::unix::Signal,
-    int: tokio::signal::unix::Signal,
-}
-
-impl StopSignals {
-    fn new() -> Result<Self, NodeError> {
-        let listen = |kind| signal(kind).map_err(io("listen to signals"));
-        Ok(Self { term: listen(SignalKind::terminate())?, int: listen(SignalKind::interrupt())? })
-    }
-
-    /// Which of them came.
-    async fn wait(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.term.recv() => Signal::TERM,
-            _ = self.int.recv() => Signal::INT,
-        }
     }
 }

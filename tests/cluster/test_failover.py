@@ -1,10 +1,15 @@
 """Nodes and applications are killed and paused under load: nothing acknowledged is lost, and it
 goes on by itself."""
 
+import os
+import shutil
 import signal
+import subprocess
 import time
+from pathlib import Path
 
-from devcluster import LOG_SCHEMA, Writer, wait_for
+import pytest
+from devcluster import LOG_SCHEMA, Writer, die_with_parent, wait_for
 
 # Not a figure to be proud of: a bound beyond which something is broken. Figures: make bench.
 GENEROUS = 10
@@ -219,3 +224,38 @@ def test_a_clean_stop_does_not_wait_for_an_idle_transaction(cluster, db, measure
     assert took < GENEROUS
     cluster.restart(node)
     assert node.sql(db, "SELECT count(*) FROM log") == [[0]]
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="there is no strace")
+def test_a_stop_while_the_log_is_replayed(cluster, db, tmp_path):
+    """bounded-answer: a node does as it is told also before it serves; the next start goes on."""
+    cluster.create(db, *LOG_SCHEMA)
+    node, log = cluster.followers()[0], tmp_path / "log"
+    with cluster.writing(db, cluster.leader()) as writers:
+        wait_for(lambda: len(writers[0].acknowledged()) > 500, 60, "a log that takes a while")
+    node.barrier()
+    cluster.kill(node)
+    # Each write into a file takes a tenth of a second: the replay, a minute and more.
+    slow = ["strace", "-f", "-q", "-o", tmp_path / "trace", "-e", "trace=pwrite64"]
+    slow += ["-e", "inject=pwrite64:delay_enter=100000"]
+    command = [*slow, cluster.program, "node", "--config", node.folder / "config.yml"]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, preexec_fn=die_with_parent
+        )
+    traced = None
+    try:
+        wait_for(lambda: "leads" in log.read_text(), 30, "a node that replays its log")
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        traced = int(children.read_text())
+        os.kill(traced, signal.SIGTERM)
+        assert process.wait(GENEROUS) == 0
+    finally:
+        if process.poll() is None:
+            if traced is not None:
+                os.kill(traced, signal.SIGKILL)
+            process.kill()
+            process.wait()
+    assert "not replayed to its end" in log.read_text()
+    cluster.restart(node)
+    cluster.check_log(db, writers)
