@@ -262,16 +262,37 @@ fn applications_may_come_while_more_does() {
             serves = database.begin_to_serve().unwrap();
         }
         assert!(database.shows(half as u64) && !database.shows(all as u64));
-        // Were it to stop now: what is applied is kept, though more waits.
-        newcomer.databases.keep_what_is_applied(Duration::ZERO).unwrap();
-        let kept = database.store().record().applied.index;
-        assert!((half as u64..all as u64).contains(&kept), "{kept} of {all}");
         assert!(!newcomer.databases.delay().is_zero(), "something waits to be shown");
         newcomer.databases.begin_to_serve().unwrap();
         assert!(!database.shows(all as u64), "it waited for the rest");
         eventually("the rest is applied, too", || database.shows(all as u64));
         assert!(newcomer.databases.delay().is_zero());
         assert_eq!(database.store().head(), cluster.database(1, "app.db").store().head());
+    });
+}
+
+/// A node that stops in the middle of its log keeps what is applied, and leaves its files alone from then on.
+#[test]
+fn a_stop_keeps_what_is_applied() {
+    with_cluster(1, Settings::default(), |cluster| {
+        let path = cluster.path(1, "app.db");
+        assert_eq!(sqlite(&path, "create table t(a)"), Ok(String::new()));
+        let writes = "insert into t values(randomblob(2000));".repeat(300);
+        assert_eq!(sqlite(&path, &writes), Ok(String::new()));
+        let (half, all) = (cluster.entries() / 2, cluster.entries());
+        let mut newcomer = cluster.newcomer(Settings::default());
+        newcomer.more(half);
+        let database = newcomer.databases.find(&DatabaseName::new("app.db").unwrap()).unwrap();
+        eventually("half of it is applied", || database.begin_to_serve().unwrap());
+        newcomer.more(all);
+        newcomer.databases.keep_what_is_applied(Duration::ZERO).unwrap();
+        let kept = database.store().record().applied.index;
+        assert!((half as u64..all as u64).contains(&kept), "{kept} of {all}");
+        newcomer.databases.begin_to_serve().unwrap();
+        let more = newcomer.databases.until_all_show(all as u64);
+        let more = async { tokio::time::timeout(Duration::from_millis(300), more).await };
+        assert!(tokio::runtime::Handle::current().block_on(more).is_err(), "more is applied");
+        assert_eq!(database.store().record().applied.index, kept);
     });
 }
 

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -90,7 +91,8 @@ impl Database {
         loop {
             let queued = {
                 let mut state = lock(&self.state);
-                let closed = state.deleted || state.lost.is_some();
+                let stopped = self.shared.stopped.load(Ordering::Acquire);
+                let closed = stopped || state.deleted || state.lost.is_some();
                 if state.pumping || closed || !self.lock_to_apply(&mut state) {
                     return;
                 }

@@ -16,6 +16,9 @@ use crate::store::StoreError;
 /// Between two looks whether they are done.
 const LOOK: Duration = Duration::from_millis(2);
 
+/// How long the entry that is being applied may take to its end.
+const LAST_ENTRY: Duration = Duration::from_secs(5);
+
 impl Shared {
     /// Nobody begins to write here.
     pub(super) fn is_closed_to_writers(&self) -> bool {
@@ -53,16 +56,24 @@ impl AllDatabases {
     }
 
     /// After the mount has ended: what is applied becomes durable, so that the next start replays little.
-    /// What the log has applied, and the files did not within `limit`, is replayed. Blocks.
+    /// What the log has applied, and the files did not within `limit`, is replayed. Nothing is applied any
+    /// more afterwards: the data folder may soon be another process's. Blocks.
     ///
     /// # Errors
     /// Of the first database that failed; the others are kept all the same.
     pub fn keep_what_is_applied(&self, limit: Duration) -> Result<(), StoreError> {
         let up_to = *self.applied().borrow();
         let deadline = Instant::now() + limit;
-        let mut kept = Ok(());
         for database in self.all() {
             while !database.shows(up_to.index) && Instant::now() < deadline {
+                std::thread::sleep(LOOK);
+            }
+        }
+        self.shared().stopped.store(true, Ordering::Release);
+        let deadline = Instant::now() + LAST_ENTRY;
+        let mut kept = Ok(());
+        for database in self.all() {
+            while lock(&database.state).pumping && Instant::now() < deadline {
                 std::thread::sleep(LOOK);
             }
             kept = kept.and(durable(&database, up_to));

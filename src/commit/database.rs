@@ -53,6 +53,8 @@ pub struct Shared {
     pub tickets: AtomicU64,
     /// The node is stopping: nobody begins to write any more.
     pub closing: AtomicBool,
+    /// The node has stopped: nothing more is applied.
+    pub stopped: AtomicBool,
     /// The node is a learner: it replicates, and its applications only read.
     pub read_only: AtomicBool,
     /// How far the log has been applied here; the databases follow.
@@ -431,6 +433,7 @@ impl Shared {
             rotten: RottenPages::default(),
             tickets: AtomicU64::new(1),
             closing: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
             read_only: AtomicBool::new(false),
             applied: watch::Sender::new(EntryId::default()),
         })

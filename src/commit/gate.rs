@@ -230,7 +230,6 @@ impl Database {
         // An application's checkpoint and another's writer take turns: SQLite 3.7.0 to 3.51.2 can
         // lose a WAL reset between the two.
         if conflict.is_some() || state.app_checkpoints_other_than(request) {
-            state.turns.refuse(request.owner, now);
             return later.answer(reply, Err(Errno(libc::EAGAIN)));
         }
         state.wanted = Some(Instant::now());

@@ -312,7 +312,10 @@ impl Database {
             let mut state = lock(&self.state);
             if !state.pumping {
                 state.queue.retain(|queued| queued.entry.index > snapshot.index);
-                return state.incarnation.is_some();
+                let known = state.incarnation.is_some();
+                drop(state);
+                self.applied.notify_waiters();
+                return known;
             }
             drop(state);
             std::thread::sleep(LOOK);

@@ -26,8 +26,11 @@ const IN_TOUCH: Duration = Duration::from_millis(300);
 /// timeouts of the defaults.
 pub(super) const QUORUM_AGE: Duration = Duration::from_millis(900);
 
-/// Without the others for so long, nobody is given the write lock: longer than one sync of a slow disk,
-/// which holds up a follower's answer to heartbeats, too.
+/// By how much the time of one and the same answer can differ, as it is computed.
+const SAME: Duration = Duration::from_millis(1);
+
+/// Without an answer of the others for so long, nobody is given the write lock: longer than one sync of a
+/// slow disk, which holds up a follower's answer to heartbeats, too.
 const OUT_OF_TOUCH: Duration = Duration::from_secs(3);
 
 /// The write path is there before Raft is, which replays its log into it: until then nobody leads.
@@ -80,31 +83,42 @@ impl NodeGroup {
         }
     }
 
-    fn touch(&self, at: Option<Instant>) {
-        let mut last = lock(&self.in_touch);
-        *last = (*last).max(at);
+    fn touch(&self) {
+        *lock(&self.in_touch) = Some(Instant::now());
     }
 
     async fn keep_in_touch(self: Arc<Self>, raft: Arc<RaftNode>) {
+        // When that was sent which a majority acknowledged last.
+        let mut acknowledged = None;
+        // What was committed when, as a follower heard of it: under load there is always something newer.
+        let mut heard = None;
         loop {
             let status = raft.status();
             let now = Instant::now();
-            let (in_touch, up_to_date) = match status.leader {
+            match status.leader {
                 Some(leader) if leader == self.me => {
                     let age = raft.quorum_age();
-                    (
-                        age.and_then(|age| now.checked_sub(age)),
-                        age.is_some_and(|age| age < IN_TOUCH),
-                    )
+                    let sent = age.and_then(|age| now.checked_sub(age));
+                    // However long ago it was sent: the answer is of now. A slow disk holds it up.
+                    if sent > acknowledged.map(|last: Instant| last + SAME) {
+                        acknowledged = sent;
+                        self.touch();
+                    }
+                    if age.is_some_and(|age| age < IN_TOUCH) {
+                        *lock(&self.up_to_date) = Some(now);
+                    }
+                    heard = None;
                 }
                 Some(leader) if self.mesh.peer_state(leader) == Some(PeerEventKind::Up) => {
-                    (Some(now), status.applied >= status.committed)
+                    self.touch();
+                    let (at, committed) = *heard.get_or_insert((now, status.committed));
+                    if status.applied >= committed {
+                        *lock(&self.up_to_date) = Some(at);
+                        heard = Some((now, status.committed));
+                    }
+                    acknowledged = None;
                 }
-                _ => (None, false),
-            };
-            self.touch(in_touch);
-            if up_to_date {
-                *lock(&self.up_to_date) = Some(now);
+                _ => (acknowledged, heard) = (None, None),
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -128,7 +142,7 @@ impl NodeGroup {
                 };
                 // A majority has elected it; whoever is told so is in touch.
                 if mapped.ready || mapped.leader.is_some_and(|leader| leader != group.me) {
-                    group.touch(Some(Instant::now()));
+                    group.touch();
                 }
                 group.leadership.send_if_modified(|known| {
                     let changed = *known != mapped;

@@ -250,6 +250,15 @@ impl Membership {
         Ok(Told::Token { token: token.to_string(), id, expires_seconds: expires })
     }
 
+    /// The members as the log has them: the list follows it a moment later, and whoever asks for two changes
+    /// one after the other must not meet the list of before.
+    async fn listed(&self) -> Arc<Known> {
+        let mut list = self.roster.changes();
+        let index = self.raft.membership().borrow().index;
+        let _ = timeout(ANSWER, list.wait_for(|known| known.index >= index)).await;
+        self.roster.now()
+    }
+
     pub(super) fn next_number(&self, known: &Known) -> NodeId {
         let present: BTreeSet<NodeId> = known.members.keys().copied().collect();
         self.raft.state().registry().next_number(&present)
@@ -258,7 +267,7 @@ impl Membership {
     async fn add(&self, name: String, address: String, learner: bool) -> Result<Told, NotDone> {
         let _one = self.busy.lock().await;
         crate::core::config::check_member(&name, &address).map_err(NotDone::Refused)?;
-        let known = self.roster.now();
+        let known = self.listed().await;
         if known.by_name(&name).is_some() {
             return Err(NotDone::Conflict(format!("there is a member named {name:?} already")));
         }
@@ -272,7 +281,7 @@ impl Membership {
 
     async fn set_part(&self, name: &str, part: Part) -> Result<Told, NotDone> {
         let one = self.busy.lock().await;
-        let known = self.roster.now();
+        let known = self.listed().await;
         let id = known.by_name(name);
         let id =
             id.ok_or_else(|| NotDone::Unknown(format!("there is no member named {name:?}")))?;

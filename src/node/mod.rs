@@ -198,6 +198,8 @@ pub async fn run(config: Config, set_level: fn(LogLevel)) -> Result<(), NodeErro
     parts.databases.set_catching_up(true);
     if !newcomer && !open_unless_stopped(&parts, &mut stop).await? {
         tracing::info!("stopping; the log is not replayed to its end");
+        stand::stopping();
+        hand_over(&parts).await;
         shut_down(parts, Duration::ZERO).await;
         return Ok(());
     }

@@ -103,6 +103,10 @@ impl Roster {
         Arc::clone(&self.known.borrow())
     }
 
+    pub fn changes(&self) -> watch::Receiver<Arc<Known>> {
+        self.known.subscribe()
+    }
+
     pub fn others(&self, me: NodeId) -> Vec<NodeId> {
         self.known.borrow().members.keys().copied().filter(|id| *id != me).collect()
     }
