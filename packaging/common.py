@@ -41,13 +41,13 @@ def dynamic_libraries(program):
 
 
 @contextmanager
-def made_whole(name):
-    """Where to make it: it has its name, in the folder of packages, once it is whole."""
-    BUILT.mkdir(parents=True, exist_ok=True)
-    part = BUILT / f"{name}.part"
+def made_whole(made):
+    """Where to make it: it has its name once it is whole."""
+    made.parent.mkdir(parents=True, exist_ok=True)
+    part = made.with_name(f"{made.name}.part")
     try:
         yield part
-        part.replace(BUILT / name)
+        part.replace(made)
     finally:
         part.unlink(missing_ok=True)
 

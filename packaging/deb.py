@@ -115,18 +115,18 @@ def settle(root, seconds):
 def make(upstream, revision):
     full_version = f"{upstream}-{revision}"
     seconds = time_of_the_source()
-    name = f"litefs-py_{full_version}_{architecture()}.deb"
-    with tempfile.TemporaryDirectory() as folder, made_whole(name) as package:
+    package = BUILT / f"litefs-py_{full_version}_{architecture()}.deb"
+    with tempfile.TemporaryDirectory() as folder, made_whole(package) as part:
         root = Path(folder)
         fill(root, full_version)
         settle(root, seconds)
         subprocess.run(
-            ["dpkg-deb", "--root-owner-group", "-Zxz", f"-z{LEVEL}", "--build", root, package],
+            ["dpkg-deb", "--root-owner-group", "-Zxz", f"-z{LEVEL}", "--build", root, part],
             check=True,
             stdout=subprocess.DEVNULL,
             env={**os.environ, "SOURCE_DATE_EPOCH": str(seconds)},
         )
-    return BUILT / name
+    return package
 
 
 def main():

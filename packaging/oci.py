@@ -145,10 +145,10 @@ def make():
         "mediaType": f"{MEDIA}.index.v1+json",
         "manifests": [described],
     }
-    name = f"litefs-py_{version()}_{architecture()}.oci.tar"
-    with made_whole(name) as image:
-        layout.write(image, index, seconds)
-    return BUILT / name
+    image = BUILT / f"litefs-py_{version()}_{architecture()}.oci.tar"
+    with made_whole(image) as part:
+        layout.write(part, index, seconds)
+    return image
 
 
 def main():

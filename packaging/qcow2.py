@@ -216,16 +216,16 @@ def make_disk(tree, folder, seconds):
 
 
 def make(package):
-    made = f"{package.name.removesuffix('.deb')}.qcow2"
+    image = BUILT / f"{package.name.removesuffix('.deb')}.qcow2"
     KEPT.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=KEPT) as name, made_whole(made) as image:
+    with tempfile.TemporaryDirectory(dir=KEPT) as name, made_whole(image) as part:
         folder = Path(name)
         tree = folder / "tree"
         tree.mkdir()
         fill(tree, package)
         disk = make_disk(tree, folder, time_of_the_source())
-        quiet("qemu-img", "convert", "-c", "-O", "qcow2", disk, image)
-    return BUILT / made
+        quiet("qemu-img", "convert", "-c", "-O", "qcow2", disk, part)
+    return image
 
 
 def missing():

@@ -3,12 +3,13 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Client, Cluster, eventually, no_mounts, sqlite};
+use common::{Client, Cluster, Newcomer, eventually, no_mounts, sqlite};
 use litefs_py::cluster::State;
-use litefs_py::commit::Settings;
 use litefs_py::commit::door::Databases;
+use litefs_py::commit::{Database, Settings};
 use litefs_py::core::DatabaseName;
 use litefs_py::core::ports::{ByteRange, DaemonLocks, LockFile, LockKind};
 use litefs_py::raft::{Content, IncomingDatabase, Replica};
@@ -243,19 +244,25 @@ fn a_large_transaction_is_not_forgotten_over_many_small_ones() {
 
 const RESERVED: ByteRange = ByteRange { start: locks::RESERVED, end: locks::RESERVED };
 
+/// A node that has got half of a log of so many rows: itself, its database, the half and the whole in entries.
+fn halfway(cluster: &Cluster, rows: usize) -> (Newcomer, Arc<Database>, usize, usize) {
+    let path = cluster.path(1, "app.db");
+    assert_eq!(sqlite(&path, "create table t(a)"), Ok(String::new()));
+    let writes = "insert into t values(randomblob(2000));".repeat(rows);
+    assert_eq!(sqlite(&path, &writes), Ok(String::new()));
+    let (half, all) = (cluster.entries() / 2, cluster.entries());
+    let mut newcomer = cluster.newcomer(Settings::default());
+    newcomer.more(half);
+    let database = newcomer.databases.find(&DatabaseName::new("app.db").unwrap()).unwrap();
+    (newcomer, database, half, all)
+}
+
 /// What the log held is replayed, and applications come; what comes meanwhile waits for that, and not they for a
 /// pause of the others, which there may be none of.
 #[test]
 fn applications_may_come_while_more_does() {
     with_cluster(1, Settings::default(), |cluster| {
-        let path = cluster.path(1, "app.db");
-        assert_eq!(sqlite(&path, "create table t(a)"), Ok(String::new()));
-        let writes = "insert into t values(randomblob(2000));".repeat(500);
-        assert_eq!(sqlite(&path, &writes), Ok(String::new()));
-        let (half, all) = (cluster.entries() / 2, cluster.entries());
-        let mut newcomer = cluster.newcomer(Settings::default());
-        newcomer.more(half);
-        let database = newcomer.databases.find(&DatabaseName::new("app.db").unwrap()).unwrap();
+        let (mut newcomer, database, half, all) = halfway(cluster, 500);
         let mut serves = database.begin_to_serve().unwrap();
         newcomer.more(all);
         while !serves {
@@ -275,14 +282,7 @@ fn applications_may_come_while_more_does() {
 #[test]
 fn a_stop_keeps_what_is_applied() {
     with_cluster(1, Settings::default(), |cluster| {
-        let path = cluster.path(1, "app.db");
-        assert_eq!(sqlite(&path, "create table t(a)"), Ok(String::new()));
-        let writes = "insert into t values(randomblob(2000));".repeat(300);
-        assert_eq!(sqlite(&path, &writes), Ok(String::new()));
-        let (half, all) = (cluster.entries() / 2, cluster.entries());
-        let mut newcomer = cluster.newcomer(Settings::default());
-        newcomer.more(half);
-        let database = newcomer.databases.find(&DatabaseName::new("app.db").unwrap()).unwrap();
+        let (mut newcomer, database, half, all) = halfway(cluster, 300);
         eventually("half of it is applied", || database.begin_to_serve().unwrap());
         newcomer.more(all);
         newcomer.databases.keep_what_is_applied(Duration::ZERO).unwrap();

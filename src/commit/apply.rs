@@ -140,7 +140,6 @@ impl Database {
         state.lose(u64::from(self.store.pages()) * u64::from(self.store.page_size()));
         state.pumping = false;
         Self::unlock_applied(&mut state);
-        drop(state);
         self.applied.notify_waiters();
     }
 

@@ -307,8 +307,7 @@ impl Database {
     pub(super) fn wait_until_replayed(&self) {
         let state = lock(&self.state);
         // It may also be deleted or lost meanwhile, which is told nobody: hence the end of the wait.
-        let waited = self.replayed.wait_timeout_while(state, LOOK, |state| !state.is_replayed());
-        drop(waited);
+        drop(self.replayed.wait_timeout_while(state, LOOK, |state| !state.is_replayed()));
     }
 
     /// How the database commits now.

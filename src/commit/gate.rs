@@ -223,13 +223,14 @@ impl Database {
         if self.shared.is_closed_to_writers() {
             return later.answer(reply, Err(Errno(libc::EAGAIN)));
         }
-        let conflict = state.conflict(request);
-        if matches!(conflict, Some(LockOwner::Daemon(_))) {
-            return self.wait(state, request, reply);
+        match state.conflict(request) {
+            None => {}
+            Some(LockOwner::Daemon(_)) => return self.wait(state, request, reply),
+            Some(LockOwner::App(_)) => return later.answer(reply, Err(Errno(libc::EAGAIN))),
         }
         // An application's checkpoint and another's writer take turns: SQLite 3.7.0 to 3.51.2 can
         // lose a WAL reset between the two.
-        if conflict.is_some() || state.app_checkpoints_other_than(request) {
+        if state.app_checkpoints_other_than(request) {
             return later.answer(reply, Err(Errno(libc::EAGAIN)));
         }
         state.wanted = Some(Instant::now());

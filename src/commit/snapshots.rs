@@ -312,10 +312,8 @@ impl Database {
             let mut state = lock(&self.state);
             if !state.pumping {
                 state.queue.retain(|queued| queued.entry.index > snapshot.index);
-                let known = state.incarnation.is_some();
-                drop(state);
                 self.applied.notify_waiters();
-                return known;
+                return state.incarnation.is_some();
             }
             drop(state);
             std::thread::sleep(LOOK);

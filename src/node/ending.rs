@@ -67,10 +67,9 @@ pub(super) async fn hand_over(parts: &Parts) {
 /// databases may go on to apply what the log has.
 pub(super) async fn shut_down(parts: Parts, applying: Duration) -> DataFolder {
     let Parts { databases, raft, leaders, listening, mesh, group, arbiter, folder, .. } = parts;
-    match blocking(move || databases.keep_what_is_applied(applying)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "the next start replays more of the log"),
-        Err(error) => tracing::warn!(%error, "the next start replays more of the log"),
+    let kept = blocking(move || databases.keep_what_is_applied(applying)).await;
+    if let Err(error) = kept.and_then(|kept| Ok(kept?)) {
+        tracing::warn!(%error, "the next start replays more of the log");
     }
     raft.stop().await;
     listening.stop().await;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Parts;
-use super::group::{NodeGroup, QUORUM_AGE};
+use super::group::NodeGroup;
 use super::leaders::Leaders;
 use super::live::Live;
 use super::machine::Watched;
@@ -25,6 +25,10 @@ use crate::core::members::{NotDone, Told, Wish};
 use crate::core::{DatabaseName, NodeId};
 use crate::mesh::{Mesh, PeerEventKind};
 use crate::raft::RaftNode;
+
+/// Without an answer of a majority for so long, a node says that it has no quorum: three election
+/// timeouts of the defaults.
+const QUORUM_AGE: Duration = Duration::from_millis(900);
 
 pub struct EmbeddedEngine {
     cluster: String,

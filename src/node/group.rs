@@ -19,12 +19,8 @@ use crate::raft::{IncomingDatabase, RaftNode, StagedFiles, StagedName};
 /// Between two looks at whether this node is in touch with its leader.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A leader whose majority answered so lately is in touch: some heartbeats.
-const IN_TOUCH: Duration = Duration::from_millis(300);
-
-/// Without an answer of a majority for so long, a node says that it has no quorum: three election
-/// timeouts of the defaults.
-pub(super) const QUORUM_AGE: Duration = Duration::from_millis(900);
+/// A leader whose majority answered so lately is up to date: some heartbeats.
+const LATELY: Duration = Duration::from_millis(300);
 
 /// By how much the time of one and the same answer can differ, as it is computed.
 const SAME: Duration = Duration::from_millis(1);
@@ -104,7 +100,7 @@ impl NodeGroup {
                         acknowledged = sent;
                         self.touch();
                     }
-                    if age.is_some_and(|age| age < IN_TOUCH) {
+                    if age.is_some_and(|age| age < LATELY) {
                         *lock(&self.up_to_date) = Some(now);
                     }
                     heard = None;

@@ -103,6 +103,7 @@ impl Roster {
         Arc::clone(&self.known.borrow())
     }
 
+    /// The members, each time that they are others.
     pub fn changes(&self) -> watch::Receiver<Arc<Known>> {
         self.known.subscribe()
     }
